@@ -1,0 +1,25 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install install-dev demo test clean
+
+install: .venv/.installed
+install-dev: .venv/.installed-dev
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[examples]'
+	touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: install
+	$(BIN)/python -m examples.batch_size --preset demo
+
+test: install-dev
+	$(BIN)/python -m pytest -m 'not slow'
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,39 @@
+"""Strict settings for every test, and the paths of the shared data."""
+
+import os
+from pathlib import Path
+
+import jax
+import matplotlib
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+matplotlib.use("Agg")
+
+DATA = Path(os.environ.get("SPECTRAL_REG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def float64():
+    """Runs the test with 64-bit JAX types."""
+    with jax.enable_x64(True):
+        yield
+
+
+def _data_folder(name: str) -> Path:
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {name} in {DATA}; set SPECTRAL_REG_DATA to the folder that holds it")
+    return folder
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder that holds the CIFAR-10 and MNIST folders."""
+    return _data_folder("cifar-10-batches-bin").parent
+
+
+@pytest.fixture
+def checkpoints() -> Path:
+    """The folder that holds the trained PyTorch checkpoints."""
+    return _data_folder("distiller_resnet20").parent
