@@ -1,0 +1,51 @@
+"""Differentiable spectral regularizers for JAX."""
+
+from ._alpha import alpha as alpha
+from ._alpha import alpha_hat as alpha_hat
+from ._alpha import hill as hill
+from ._alpha import smooth_hill as smooth_hill
+from ._eigenvalues import eigenvalues as eigenvalues
+from ._layers import layer_matrices as layer_matrices
+from ._layers import layer_spectra as layer_spectra
+from ._metrics import lambda_max as lambda_max
+from ._metrics import log_frobenius_norm as log_frobenius_norm
+from ._metrics import log_spectral_norm as log_spectral_norm
+from ._metrics import log_stable_rank as log_stable_rank
+from ._metrics import log_stable_rank_ratio as log_stable_rank_ratio
+from ._metrics import matrix_entropy as matrix_entropy
+from ._metrics import spectral_norm as spectral_norm
+from ._metrics import stable_rank as stable_rank
+from ._penalty import hinge as hinge
+from ._penalty import spectral_penalty as spectral_penalty
+from ._penalty import target as target
+from ._spectral_metric import SpectralMetric as SpectralMetric
+from ._spectral_metric import spectral_metric as spectral_metric
+from ._transformation import SpectralPenaltyState as SpectralPenaltyState
+from ._transformation import add_spectral_penalty as add_spectral_penalty
+from ._trees import by_path as by_path
+
+__all__ = [
+    "SpectralMetric",
+    "SpectralPenaltyState",
+    "add_spectral_penalty",
+    "alpha",
+    "alpha_hat",
+    "by_path",
+    "eigenvalues",
+    "hill",
+    "hinge",
+    "lambda_max",
+    "layer_matrices",
+    "layer_spectra",
+    "log_frobenius_norm",
+    "log_spectral_norm",
+    "log_stable_rank",
+    "log_stable_rank_ratio",
+    "matrix_entropy",
+    "smooth_hill",
+    "spectral_metric",
+    "spectral_norm",
+    "spectral_penalty",
+    "stable_rank",
+    "target",
+]

@@ -1,0 +1,94 @@
+"""Eigenvalues of W^T W with a derivative that is finite on every spectrum."""
+
+import jax
+import jax.numpy as jnp
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
+    r"""Squared singular values of a matrix, in descending order, differentiable.
+
+    .. math:: X = W^T W, \quad \lambda_1 \ge \dots \ge \lambda_M \ge 0, \quad
+        d\lambda_i = 2\, (W v_i)^T dW\, v_i
+
+    The derivative needs no derivative of an eigenvector, hence no 1 / (l_i - l_j): it is finite
+    for repeated, zero and rank-one spectra. Where eigenvalues repeat, it is one of the
+    subgradients of any function that does not depend on their order.
+
+    The spectrum comes from one eigendecomposition of the M x M Gram matrix, and each eigenvalue is
+    then taken as ||W v_i||^2, from the product that the derivative needs anyway. That recovers the
+    small end, which a float32 Gram matrix alone loses below 1e-7 lambda_max: on a 4096 x 384
+    matrix of rank 192, the zero eigenvalues come out at 2e-13 lambda_max instead of 2e-7.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``, real; the leading axes are a batch. bfloat16 and float16
+            are decomposed in float32, and their gradient comes back in their own type.
+        normalize: Divide by N = max(rows, cols), for X = W^T W / N.
+
+    Returns:
+        Eigenvalues ``[..., M]``, descending, M = min(rows, cols). NaN where ``W`` has NaN.
+
+    Raises:
+        ValueError: If ``W`` has fewer than two axes, or an empty one.
+        TypeError: If ``W`` is not of a real floating-point type.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import spectral_reg as sr
+        >>> print(sr.eigenvalues(jnp.array([[3.0, 0.0], [0.0, 1.0], [0.0, 0.0]])))
+        [9. 1.]
+
+    Cost: three products of N M^2 and one M x M eigendecomposition for value and gradient together.
+    Forward mode and ``vmap`` work. Second derivatives work where the eigenvalues differ, and are
+    NaN where they repeat.
+
+    References:
+        Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.
+    """
+    W = as_matrices(W)
+    rows, cols = W.shape[-2:]
+    tall = W if rows >= cols else jnp.swapaxes(W, -1, -2)
+    result = _tall_eigenvalues(tall)
+    return result / max(rows, cols) if normalize else result
+
+
+def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
+    """Checks that W is a batch of real matrices and gives it in float32 or wider."""
+    W = jnp.asarray(W)
+    if W.ndim < 2 or 0 in W.shape[-2:]:
+        raise ValueError(
+            f"{name} has shape {W.shape}; expected matrices [..., rows, cols] with at least one "
+            "row and one column"
+        )
+    if not jnp.issubdtype(W.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} has dtype {W.dtype}; expected a real floating-point type, such as float32"
+        )
+    return W.astype(jnp.promote_types(W.dtype, jnp.float32))
+
+
+def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    gram = jnp.einsum("...ni,...nj->...ij", W, W, precision=HIGHEST)
+    _, V = jnp.linalg.eigh(gram, symmetrize_input=False)
+    WV = jnp.matmul(W, V, precision=HIGHEST)
+    squared_norms = jnp.sum(WV * WV, axis=-2)
+    # Below the resolution of the Gram matrix eigh's order is arbitrary. Sorting the M values is
+    # free; sorting the columns of V and WV would not be.
+    order = jnp.argsort(squared_norms, axis=-1, descending=True)
+    return jnp.take_along_axis(squared_norms, order, axis=-1), V, WV, order
+
+
+@jax.custom_jvp
+def _tall_eigenvalues(W: jax.Array) -> jax.Array:
+    return _decompose(W)[0]
+
+
+@_tall_eigenvalues.defjvp
+def _tall_eigenvalues_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (W,), (dW,) = primals, tangents
+    values, V, WV, order = _decompose(W)
+    derivatives = 2 * jnp.sum(WV * jnp.matmul(dW, V, precision=HIGHEST), axis=-2)
+    return values, jnp.take_along_axis(derivatives, order, axis=-1)

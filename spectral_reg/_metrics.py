@@ -1,0 +1,245 @@
+"""Norms, ranks and the entropy of a spectrum."""
+
+import jax
+import jax.numpy as jnp
+
+from ._eigenvalues import as_matrices
+from ._spectral_metric import spectral_metric
+
+# Half-width in ln(lambda_max) of the guard around the pole of log_stable_rank_ratio.
+POLE_WIDTH = 1e-3
+
+
+def safe_log(x: jax.Array) -> jax.Array:
+    """ln(x), and ln(tiny) with a zero derivative where x is 0."""
+    return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
+def _log_norm(squared: jax.Array) -> jax.Array:
+    """ln(sqrt(x)), and ln(tiny) with a zero derivative where x is 0."""
+    tiny = jnp.finfo(squared.dtype).tiny
+    return jnp.where(squared <= 0, jnp.log(tiny), 0.5 * safe_log(squared))
+
+
+def rank_tolerance(eigenvalues: jax.Array) -> jax.Array:
+    """The eigenvalue ``[..., 1]`` below which rounding cannot tell it from 0."""
+    # A zero singular value comes out of `eigenvalues` at about eps sigma_max.
+    precision = jnp.finfo(eigenvalues.dtype).eps
+    return eigenvalues.shape[-1] * precision**2 * eigenvalues[..., :1]
+
+
+@spectral_metric
+def lambda_max(eigenvalues: jax.Array) -> jax.Array:
+    r"""Largest eigenvalue of W^T W, the squared spectral norm.
+
+    .. math:: \lambda_{max} = \sigma_{max}(W)^2
+
+    (Martin and Mahoney's papers call this one the spectral norm.)
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``, in squared units of W.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.lambda_max(jnp.diag(jnp.array([3.0, 1.0]))))
+        9.0
+
+    On a repeated top eigenvalue the gradient is one subgradient. Zero matrix: 0, gradient 0.
+    """
+    return eigenvalues[..., 0]
+
+
+@spectral_metric
+def spectral_norm(eigenvalues: jax.Array) -> jax.Array:
+    r"""Largest singular value.
+
+    .. math:: \|W\|_2 = \sigma_{max}(W), \quad d\sigma_{max} = u^T dW\, v
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``, in units of W.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.spectral_norm(jnp.diag(jnp.array([3.0, 1.0]))))
+        3.0
+
+    On a repeated top singular value the gradient is one subgradient. Zero matrix: 0, gradient 0.
+
+    References:
+        Yoshida and Miyato, Spectral norm regularization, 2017 (they penalise half its square).
+    """
+    top = eigenvalues[..., 0]
+    zero = top <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, top)))
+
+
+@spectral_metric
+def log_spectral_norm(eigenvalues: jax.Array) -> jax.Array:
+    r"""Natural logarithm of the spectral norm, ln sigma_max.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``. Zero matrix: ln of the type's smallest normal number, gradient 0.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.log_spectral_norm(jnp.eye(3)))
+        0.0
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
+    """
+    return _log_norm(eigenvalues[..., 0])
+
+
+def _log_frobenius_norm_of_matrix(W: jax.Array) -> jax.Array:
+    W = as_matrices(W)
+    return _log_norm(jnp.sum(W * W, axis=(-2, -1)))
+
+
+def _log_frobenius_norm(eigenvalues: jax.Array) -> jax.Array:
+    r"""Natural logarithm of the Frobenius norm, ln ||W||_F.
+
+    .. math:: \ln \|W\|_F = \tfrac12 \ln \sum_i \lambda_i
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``. Zero matrix: ln of the type's smallest normal number, gradient 0.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.log_frobenius_norm(jnp.ones((1, 1))))
+        0.0
+
+    Cost: one pass over W, no decomposition.
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
+    """
+    return _log_norm(jnp.sum(eigenvalues, axis=-1))
+
+
+log_frobenius_norm = spectral_metric(_log_frobenius_norm, of_matrix=_log_frobenius_norm_of_matrix)
+
+
+@spectral_metric
+def stable_rank(eigenvalues: jax.Array) -> jax.Array:
+    r"""Stable rank, a smooth count of the directions that carry the weight.
+
+    .. math:: \mathcal R_s = \|W\|_F^2 / \lambda_{max} \in [1, M]
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``, scale-free. Zero matrix: 1, gradient 0. Rank one: 1.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.stable_rank(jnp.diag(jnp.array([2.0, 1.0, 1.0]))))
+        1.5
+
+    References:
+        Martin and Mahoney, Traditional and Heavy-Tailed Self Regularization, 2019, Section 2.
+    """
+    top = eigenvalues[..., 0]
+    zero = top <= 0
+    return jnp.where(zero, 1, jnp.sum(eigenvalues, axis=-1) / jnp.where(zero, 1, top))
+
+
+@spectral_metric
+def log_stable_rank(eigenvalues: jax.Array) -> jax.Array:
+    r"""Natural logarithm of the stable rank: the default training penalty.
+
+    .. math:: \ln \mathcal R_s = \ln \|W\|_F^2 - \ln \lambda_{max} \in [0, \ln M]
+
+    Scale-free and without a pole, unlike :func:`log_stable_rank_ratio`.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``. Zero matrix: 0, gradient 0. Rank one: 0.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(f"{sr.log_stable_rank(jnp.eye(3)):.4f}")
+        1.0986
+    """
+    return safe_log(jnp.sum(eigenvalues, axis=-1)) - safe_log(eigenvalues[..., 0])
+
+
+@spectral_metric
+def log_stable_rank_ratio(eigenvalues: jax.Array) -> jax.Array:
+    r"""The paper's log stable rank: a ratio of logarithms, not the logarithm of a ratio.
+
+    .. math:: \mathcal R_s^{log} = \ln \|W\|_F^2 / \ln \lambda_{max}
+
+    It depends on the scale of W and has a pole at lambda_max = 1. Where |ln lambda_max| < 0.001
+    the factor 1 / ln lambda_max is replaced by the odd cubic that continues it smoothly, so value
+    and gradient stay finite; they are large there, and mean nothing. To train, prefer
+    :func:`log_stable_rank`. For an exact power law the ratio tends to max(1, alpha - 1), not to
+    alpha.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``. Zero matrix: 1, gradient 0. Rank one: 1 away from the pole.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(f"{sr.log_stable_rank_ratio(2 * jnp.eye(4)):.1f}")
+        2.0
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Eq. 6.
+    """
+    log_top = safe_log(eigenvalues[..., 0])
+    near_pole = jnp.abs(log_top) < POLE_WIDTH
+    scaled = jnp.where(near_pole, log_top, 0) / POLE_WIDTH
+    cubic = scaled * (2 - scaled**2) / POLE_WIDTH
+    reciprocal = jnp.where(near_pole, cubic, 1 / jnp.where(near_pole, 1, log_top))
+    return safe_log(jnp.sum(eigenvalues, axis=-1)) * reciprocal
+
+
+@spectral_metric
+def matrix_entropy(eigenvalues: jax.Array) -> jax.Array:
+    r"""Entropy of the normalised spectrum, between 0 (rank one) and 1 (orthogonal).
+
+    .. math:: \mathcal S = -\frac{1}{\ln \mathrm{rank}} \sum_i p_i \ln p_i, \quad
+        p_i = \lambda_i / \sum_j \lambda_j
+
+    The rank counts eigenvalues above M eps^2 lambda_max, and has no gradient.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+
+    Returns:
+        ``[...]``, scale-free. Zero matrix and rank one: 0, gradient 0.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(f"{sr.matrix_entropy(jnp.eye(3)):.3f}")
+        1.000
+
+    References:
+        Martin and Mahoney, Implicit Self-Regularization in Deep Neural Networks, 2021, Eq. 6.
+    """
+    empty = eigenvalues <= rank_tolerance(eigenvalues)
+    rank = jnp.sum(~empty, axis=-1).astype(eigenvalues.dtype)
+    total = jnp.sum(eigenvalues, axis=-1, keepdims=True)
+    p = jnp.where(empty, 1, eigenvalues / jnp.where(total <= 0, 1, total))
+    entropy = -jnp.sum(p * jnp.log(p), axis=-1)
+    one = rank < 2
+    return jnp.where(one, 0, entropy / jnp.log(jnp.where(one, 2, rank)))

@@ -1,0 +1,158 @@
+"""Spectral penalties as loss terms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from ._layers import layer_matrices, layer_spectra
+from ._spectral_metric import Metric, of_eigenvalues, spectral_metric
+from ._trees import Mask, PyTree
+
+
+def check_number(name: str, value: float) -> None:
+    if isinstance(value, (int, float)) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; expected a finite number")
+
+
+def spectral_penalty(
+    params: PyTree,
+    metric: Metric,
+    *,
+    mask: Mask = None,
+    conv: str = "slices",
+    reduce: str = "sum",
+) -> jax.Array:
+    """A metric summed over the weight matrices of a model.
+
+    ``sum over matrices W of metric(W)``, to be added to a loss times a strength.
+
+    Args:
+        params: The parameters, as for :func:`layer_matrices`.
+        metric: From matrices ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
+        mask: Which leaves, as for :func:`layer_matrices`.
+        conv: ``"slices"``, ``"flatten"`` or ``"pooled"``, as for :func:`layer_spectra`.
+        reduce: ``"sum"`` or ``"mean"`` over all matrices, slices counted one by one.
+
+    Returns:
+        A scalar, differentiable in ``params``, in float32 or wider.
+
+    Raises:
+        ValueError: If nothing is selected, ``conv`` or ``reduce`` is unknown, or the metric gives
+            another shape.
+        TypeError: If a selected leaf is not of a real floating-point type.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> params = {"fc1": {"kernel": 3 * jnp.eye(4)}, "fc2": {"kernel": jnp.eye(2)}}
+        >>> print(sr.spectral_penalty(params, sr.stable_rank))
+        6.0
+
+    Cost: one eigendecomposition a matrix; see :func:`eigenvalues`. Finite, with a finite gradient,
+    on zero, rank-one and orthogonal matrices.
+    """
+    if reduce not in ("sum", "mean"):
+        raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
+    if conv == "pooled":
+        spectra = layer_spectra(params, mask=mask, conv=conv)
+        function = of_eigenvalues(metric)
+        values = {name: function(spectrum) for name, spectrum in spectra.items()}
+        shapes = {name: spectrum.shape[:-1] for name, spectrum in spectra.items()}
+    else:
+        matrices = layer_matrices(params, mask=mask, conv=conv)
+        values = {name: metric(W) for name, W in matrices.items()}
+        shapes = {name: W.shape[:-2] for name, W in matrices.items()}
+    for name, value in values.items():
+        if value.shape != shapes[name]:
+            raise ValueError(
+                f"the metric gave shape {value.shape} for {name!r}; expected {shapes[name]}, one "
+                "number a matrix"
+            )
+    total = sum((jnp.sum(value) for value in values.values()), start=jnp.zeros(()))
+    return total / sum(value.size for value in values.values()) if reduce == "mean" else total
+
+
+def _transform(metric: Metric, function: Metric) -> Metric:
+    """The metric followed by a function, with its spectrum form where it has one."""
+
+    def transformed(W: jax.Array) -> jax.Array:
+        return function(metric(W))
+
+    if not hasattr(metric, "of_eigenvalues"):
+        return transformed
+    inner = of_eigenvalues(metric)
+    return spectral_metric(lambda eigenvalues: function(inner(eigenvalues)), of_matrix=transformed)
+
+
+def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:
+    r"""Squared distance of a metric from a value, outside a band.
+
+    .. math:: \max(0, |m(W) - value| - band)^2
+
+    Args:
+        metric: From ``[..., rows, cols]`` to ``[...]``.
+        value: Where to steer the metric. It does not transfer between estimators or shapes.
+        band: Half-width within which there is no force.
+
+    Returns:
+        A metric, 0 with gradient 0 inside the band.
+
+    Raises:
+        ValueError: If the value is not finite or the band is negative.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.target(sr.stable_rank, 2.0, band=0.5)(jnp.eye(4)))
+        2.25
+
+    Cost: that of the metric.
+    """
+    check_number("value", value)
+    if not band >= 0:
+        raise ValueError(f"band is {band}; expected a number of at least 0")
+    return _transform(
+        metric, lambda measured: jnp.square(jnp.maximum(jnp.abs(measured - value) - band, 0))
+    )
+
+
+def hinge(metric: Metric, *, below: float | None = None, above: float | None = None) -> Metric:
+    r"""Distance of a metric past a bound: no force, hence no over-regularization, before it.
+
+    .. math:: \max(0, below - m(W)) + \max(0, m(W) - above)
+
+    Args:
+        metric: From ``[..., rows, cols]`` to ``[...]``.
+        below: Active where the metric is below this.
+        above: Active where the metric is above this.
+
+    Returns:
+        A metric, 0 with gradient 0 between the bounds.
+
+    Raises:
+        ValueError: If neither bound is given, or one is not finite.
+
+    Example:
+        >>> import jax.numpy as jnp, spectral_reg as sr
+        >>> print(sr.hinge(sr.stable_rank, above=3.0)(jnp.eye(4)))
+        1.0
+
+    Cost: that of the metric.
+
+    References:
+        Heavy-Tailed Regularization of weight matrices, 2023, arXiv 2304.02911.
+    """
+    if below is None and above is None:
+        raise ValueError("hinge has neither below nor above; give it at least one bound")
+    for name, bound in (("below", below), ("above", above)):
+        if bound is not None:
+            check_number(name, bound)
+
+    def past_bound(measured: jax.Array) -> jax.Array:
+        distance = jnp.zeros_like(measured)
+        if below is not None:
+            distance += jnp.maximum(below - measured, 0)
+        if above is not None:
+            distance += jnp.maximum(measured - above, 0)
+        return distance
+
+    return _transform(metric, past_bound)

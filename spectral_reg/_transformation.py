@@ -1,0 +1,129 @@
+"""Spectral penalties as an Optax transformation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._penalty import check_number, spectral_penalty
+from ._spectral_metric import Metric
+from ._trees import Mask, PyTree, path_name, select_leaves
+
+
+class SpectralPenaltyState(NamedTuple):
+    """State of :func:`add_spectral_penalty`.
+
+    Attributes:
+        count: Steps taken.
+        penalty: Last value of the penalty, without the strength.
+        gradient: Its last gradient, by path, where ``every`` > 1 holds it between; else empty.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    penalty: jax.Array
+    gradient: dict[str, jax.Array]
+
+
+def add_spectral_penalty(
+    metric: Metric,
+    strength: float | Callable[[jax.Array], jax.Array],
+    *,
+    mask: Mask = None,
+    conv: str = "slices",
+    every: int = 1,
+    tracking: str = "exact",
+) -> optax.GradientTransformationExtraArgs:
+    """Adds the gradient of a spectral penalty to the updates.
+
+    ``updates + strength * grad(spectral_penalty(params, metric))``
+
+    Before the optimizer it is what the penalty in the loss would be. After it, with a negative
+    strength scaled like the learning rate, the penalty is decoupled, in the manner of
+    ``optax.add_decayed_weights``.
+
+    Args:
+        metric: From ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
+        strength: Weight of the penalty, or a schedule of the step count. Negative raises the
+            metric; :func:`target` and :func:`hinge` do that with a bound.
+        mask: Which leaves, as for :func:`layer_matrices`.
+        conv: As for :func:`spectral_penalty`.
+        every: Recompute each n-th step, and add the held gradient on the steps between.
+        tracking: ``"exact"``: one eigendecomposition a matrix.
+
+    Returns:
+        The transformation. Its state holds the last value of the penalty; ``update`` needs
+        ``params``.
+
+    Raises:
+        ValueError: If the strength is not finite, ``every`` < 1, ``tracking`` is unknown, or as
+            for :func:`spectral_penalty`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> optimizer = optax.chain(
+        ...     sr.add_spectral_penalty(sr.log_stable_rank, 1e-3), optax.sgd(0.1, momentum=0.9)
+        ... )
+        >>> params = {"fc1": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))}}
+        >>> state = optimizer.init(params)
+        >>> updates, state = optimizer.update({"fc1": {"kernel": jnp.zeros((2, 2))}}, state, params)
+        >>> print(f"{state[0].penalty:.4f}")
+        0.2231
+
+    Cost: that of the penalty and its gradient each n-th step; memory of one gradient of the
+    selected leaves where ``every`` > 1.
+    """
+    if not callable(strength):
+        check_number("strength", strength)
+    if not isinstance(every, int) or every < 1:
+        raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
+    if tracking != "exact":
+        raise ValueError(f"tracking is {tracking!r}; expected exact")
+
+    def penalty_of(leaves: dict[str, jax.Array]) -> jax.Array:
+        return spectral_penalty(leaves, metric, mask=dict.fromkeys(leaves, True), conv=conv)
+
+    def init(params: PyTree) -> SpectralPenaltyState:
+        leaves = select_leaves(params, mask)
+        penalty = jax.eval_shape(penalty_of, leaves)
+        return SpectralPenaltyState(
+            count=jnp.zeros((), jnp.int32),
+            penalty=jnp.zeros(penalty.shape, penalty.dtype),
+            gradient={name: jnp.zeros_like(leaf) for name, leaf in leaves.items() if every > 1},
+        )
+
+    def update(
+        updates: PyTree, state: SpectralPenaltyState, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, SpectralPenaltyState]:
+        del extra
+        if params is None:
+            raise ValueError(
+                "add_spectral_penalty needs params: call update(updates, state, params)"
+            )
+        leaves = select_leaves(params, mask)
+        recompute = jax.value_and_grad(penalty_of)
+        if every == 1:
+            penalty, gradient = recompute(leaves)
+        else:
+            penalty, gradient = jax.lax.cond(
+                state.count % every == 0,
+                recompute,
+                lambda _: (state.penalty, state.gradient),
+                leaves,
+            )
+        weight = strength(state.count) if callable(strength) else strength
+
+        def add(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+            name = path_name(path)
+            if name not in gradient:
+                return update
+            return (update + weight * gradient[name]).astype(update.dtype)
+
+        return jax.tree_util.tree_map_with_path(add, updates), SpectralPenaltyState(
+            count=optax.safe_increment(state.count),
+            penalty=penalty,
+            gradient=gradient if every > 1 else {},
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
