@@ -1,0 +1,258 @@
+"""The power-law fit of a spectrum's tail, after Clauset, Shalizi and Newman."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._spectrum import sorted_spectrum
+
+if TYPE_CHECKING:
+    import powerlaw
+
+MIN_EIGENVALUES = 10
+"""With fewer positive eigenvalues, or fewer of them in the tail, a fit says nothing."""
+
+NO_TAIL_ALPHA = 100.0
+"""alpha where the likelihood has no maximum: all of the tail is one value, alpha grows for ever."""
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """A power law rho(l) ~ l^-alpha fitted to the eigenvalues from `xmin` on.
+
+    Attributes:
+        alpha: Exponent of the eigenvalue density.
+        xmin: Start of the tail, the eigenvalue that minimises `ks_distance` (or the one asked for).
+        xmax: Largest eigenvalue let in, where one was given.
+        ks_distance: Kolmogorov-Smirnov distance of tail and fit.
+        sigma: Standard error of alpha that allows for the search for xmin.
+        sigma_classical: (alpha - 1) / sqrt(num_tail), as if xmin had been known.
+        num_tail: Number of eigenvalues in the tail.
+        num_eigenvalues: Number of eigenvalues given, zeros included.
+        valid: Whether there was a tail to fit. A fit that is not valid never enters a mean.
+        reason: Why the fit is not valid; empty if it is.
+        xmin_given: Whether xmin was given instead of searched.
+        min_tail: Fewest eigenvalues that a tail was allowed to have.
+        ks: Which distance was minimised, "one-sided" or "two-sided".
+        eigenvalues: What was fitted, sorted, float64.
+    """
+
+    alpha: float
+    xmin: float
+    xmax: float | None
+    ks_distance: float
+    sigma: float
+    sigma_classical: float
+    num_tail: int
+    num_eigenvalues: int
+    valid: bool
+    reason: str
+    xmin_given: bool = False
+    min_tail: int = 2
+    ks: Literal["one-sided", "two-sided"] = "one-sided"
+    eigenvalues: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), repr=False, compare=False
+    )
+
+    def to_powerlaw(self) -> powerlaw.Fit:
+        """This fit as a `powerlaw.Fit`, for its plots and its other distributions.
+
+        It is made at this fit's xmin, so nothing is searched again, and with the parameter range
+        that powerlaw needs: its default caps alpha at 3.
+
+        Returns:
+            A `powerlaw.Fit` with `xmin`, `alpha`, `D` and `sigma` set as its own search sets them.
+
+        Raises:
+            ValueError: If the fit is not valid.
+
+        Example:
+            >>> import numpy as np
+            >>> import fitting
+            >>> eigenvalues = (1 - (np.arange(500) + 0.5) / 500) ** -0.5
+            >>> fit = fitting.fit_power_law(eigenvalues)
+            >>> bool(abs(fit.to_powerlaw().power_law.alpha - fit.alpha) < 1e-10)
+            True
+        """
+        if not self.valid:
+            raise ValueError(f"expected a valid fit, got one without a tail: {self.reason}")
+        import powerlaw
+
+        result = powerlaw.Fit(
+            self.eigenvalues[self.eigenvalues > 0],
+            xmin=self.xmin,
+            xmax=self.xmax,
+            parameter_ranges={"alpha": [1.01, None]},
+            verbose=0,
+        )
+        result.alpha, result.D, result.sigma = self.alpha, self.ks_distance, self.sigma_classical
+        return result
+
+
+def fit_power_law(
+    eigenvalues: ArrayLike,
+    *,
+    xmin: float | None = None,
+    xmax: float | None = None,
+    min_tail: int = 2,
+    ks: Literal["one-sided", "two-sided"] = "one-sided",
+) -> PowerLawFit:
+    """Fits rho(l) ~ l^-alpha to the tail of a spectrum, by maximum likelihood.
+
+    alpha(xmin) = 1 + k / sum_i ln(l_i / xmin) over the k eigenvalues from xmin on, and xmin is the
+    eigenvalue at which the tail is closest to its power law in the Kolmogorov-Smirnov distance.
+    Every distinct eigenvalue but the two largest is tried, exactly: this is the optimum, at any
+    alpha, and the one that powerlaw 2.0.0 finds with `parameter_ranges={"alpha": [1.01, None]}`.
+
+    Args:
+        eigenvalues: `[M]`, squared singular values in any order. Zeros are left out of the fit.
+        xmin: Start of the tail, if known. It is then not searched.
+        xmax: Cuts off the spectrum, and the fitted law, at this value. Rarely wanted: with xmax at
+            the largest eigenvalue pure noise fits like a heavy tail.
+        min_tail: Fewest eigenvalues that a tail may have.
+        ks: "one-sided" compares with the fraction of the tail below each eigenvalue, as powerlaw
+            and WeightWatcher do; "two-sided" also with the fraction up to it, as textbooks do.
+
+    Returns:
+        The fit. On a spectrum without a tail (fewer than 10 positive eigenvalues or fewer than 10
+        in the tail, all of them equal, alpha so large that a tail of this many spans less than a
+        factor of two) it has `valid=False`, a reason, and values that are defined: where the
+        likelihood has no maximum alpha is 100 and `sigma` infinite.
+
+    Raises:
+        ValueError: If eigenvalues are negative, NaN, infinite, missing or not a vector, xmin is
+            above the largest, or xmax is below xmin or below the smallest.
+
+    Example:
+        >>> import numpy as np
+        >>> import fitting
+        >>> eigenvalues = (1 - (np.arange(500) + 0.5) / 500) ** (-1 / 1.5)
+        >>> fit = fitting.fit_power_law(eigenvalues)
+        >>> round(fit.alpha, 2), fit.num_tail, fit.valid
+        (2.5, 500, True)
+
+    Source: Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data",
+    eq. 3.1 (alpha), eq. 3.9 (distance), section 3.3 (xmin).
+    """
+    if ks not in ("one-sided", "two-sided"):
+        raise ValueError(f'expected ks to be "one-sided" or "two-sided", got {ks!r}')
+    spectrum = sorted_spectrum(eigenvalues)
+    positive = spectrum[np.searchsorted(spectrum, 0.0, side="right") :]
+    _check_range(positive, xmin, xmax, min_tail)
+    if xmax is not None:
+        positive = positive[: np.searchsorted(positive, xmax, side="right")]
+
+    from . import _scan
+
+    logs, log_unit = log_spectrum(positive)
+    log_xmax = math.inf if xmax is None else math.log(xmax) - log_unit
+    two_sided = ks == "two-sided"
+    reason = ""
+    if xmin is not None:
+        start = int(np.searchsorted(positive, xmin))
+        slope, distance = _scan.fit_from(
+            logs, start, math.log(xmin) - log_unit, log_xmax, two_sided
+        )
+    else:
+        start, slope, distance = _scan.scan(logs, log_xmax, min_tail, two_sided, _scan.MIN_SLOPE)
+        if start < 0:
+            reason = "no tail with alpha above 1.02: the spectrum hardly falls"
+            start, slope, distance = _scan.scan(logs, log_xmax, min_tail, two_sided, -math.inf)
+    num_tail = positive.size - start if start >= 0 else 0
+    if start < 0 or not math.isfinite(slope) or _is_constant(positive):
+        reason = _why_no_slope(positive, xmin)
+        start = max(start, 0)
+        num_tail = positive.size - start
+        slope, distance, sigma, sigma_classical = NO_TAIL_ALPHA - 1, 1.0, math.inf, math.inf
+    else:
+        sigma_classical = abs(slope) / math.sqrt(num_tail)
+        sigma = sigma_classical
+        reason = _why_too_little(positive.size, num_tail, slope) or reason
+    if xmin_given := xmin is not None:
+        xmin = float(xmin)
+    else:
+        xmin = float(positive[start]) if positive.size else 0.0
+    return PowerLawFit(
+        alpha=1.0 + slope,
+        xmin=xmin,
+        xmax=None if xmax is None else float(xmax),
+        ks_distance=distance,
+        sigma=sigma,
+        sigma_classical=sigma_classical,
+        num_tail=num_tail,
+        num_eigenvalues=spectrum.size,
+        valid=not reason,
+        reason=reason,
+        xmin_given=xmin_given,
+        min_tail=min_tail,
+        ks=ks,
+        eigenvalues=spectrum,
+    )
+
+
+def log_spectrum(positive: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Logs of the sorted positive eigenvalues over the largest, and the log of the largest."""
+    if positive.size == 0:
+        return positive, 0.0
+    ratios = positive / positive[-1]
+    # Dividing first keeps nearly equal values apart; it is not possible where it underflows.
+    if ratios[0] > np.finfo(np.float64).tiny:
+        return np.log(ratios), math.log(positive[-1])
+    return np.log(positive) - math.log(positive[-1]), math.log(positive[-1])
+
+
+def _check_range(
+    positive: NDArray[np.float64], xmin: float | None, xmax: float | None, min_tail: int
+) -> None:
+    if min_tail < 2:
+        raise ValueError(f"expected min_tail of 2 or more, got {min_tail}")
+    for name, bound in (("xmin", xmin), ("xmax", xmax)):
+        if bound is not None and not (math.isfinite(bound) and bound > 0):
+            raise ValueError(
+                f"expected a positive, finite {name}, got {bound}; leave it out for none"
+            )
+    if xmin is not None and xmax is not None and xmax <= xmin:
+        raise ValueError(f"expected xmax above xmin, got xmin={xmin:.6g} and xmax={xmax:.6g}")
+    if positive.size and xmin is not None and xmin > min(positive[-1], xmax or math.inf):
+        raise ValueError(
+            f"expected xmin at most the largest eigenvalue {positive[-1]:.6g}, got {xmin:.6g}"
+        )
+    if positive.size and xmax is not None and xmax < positive[0]:
+        raise ValueError(
+            f"expected xmax at least the smallest positive eigenvalue {positive[0]:.6g}, "
+            f"got {xmax:.6g}"
+        )
+
+
+def _is_constant(positive: NDArray[np.float64]) -> bool:
+    # an orthogonal matrix in float32 has its singular values within 1e-6 of each other
+    return bool(positive[-1] - positive[0] <= 1e-6 * positive[-1])
+
+
+def _why_no_slope(positive: NDArray[np.float64], xmin: float | None) -> str:
+    if positive.size == 0:
+        return "all eigenvalues are zero"
+    if _is_constant(positive):
+        return f"constant spectrum: all {positive.size} positive eigenvalues are equal"
+    if xmin is not None:
+        return "all eigenvalues from xmin on are equal to it"
+    return "too few distinct eigenvalues to search xmin among (at least 3, and min_tail of them)"
+
+
+def _why_too_little(num_positive: int, num_tail: int, slope: float) -> str:
+    if num_positive < MIN_EIGENVALUES:
+        return f"{num_positive} positive eigenvalues; a fit needs {MIN_EIGENVALUES}"
+    if num_tail < MIN_EIGENVALUES:
+        return f"{num_tail} eigenvalues in the tail; a fit needs {MIN_EIGENVALUES}"
+    # The largest of n draws lies at about n^(1/slope) times xmin.
+    if slope > math.log2(num_tail):
+        return (
+            f"alpha {1 + slope:.3g} is beyond what {num_tail} eigenvalues can tell: such a tail "
+            "spans less than a factor of two"
+        )
+    return ""
