@@ -12,13 +12,15 @@ POLE_WIDTH = 1e-3
 
 def safe_log(x: jax.Array) -> jax.Array:
     """ln(x), and ln(tiny) with a zero derivative where x is 0."""
-    return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+    tiny = jnp.finfo(x.dtype).tiny
+    # Twice where, not maximum: 1 / tiny overflows as soon as something multiplies it.
+    return jnp.where(x < tiny, jnp.log(tiny), jnp.log(jnp.where(x < tiny, 1, x)))
 
 
 def _log_norm(squared: jax.Array) -> jax.Array:
     """ln(sqrt(x)), and ln(tiny) with a zero derivative where x is 0."""
-    tiny = jnp.finfo(squared.dtype).tiny
-    return jnp.where(squared <= 0, jnp.log(tiny), 0.5 * safe_log(squared))
+    log_tiny = jnp.log(jnp.finfo(squared.dtype).tiny)
+    return jnp.where(squared <= 0, log_tiny, 0.5 * safe_log(squared))
 
 
 def rank_tolerance(eigenvalues: jax.Array) -> jax.Array:
