@@ -105,7 +105,7 @@ class MarchenkoPastur:
         cell = np.clip(np.searchsorted(share, p, side="right") - 1, 0, grid.size - 2)
         low, high = grid[cell], grid[cell + 1]
         angle = np.interp(p, share, grid)
-        # Newton's step, or a bisection where it would leave the bracket: at the ends the slope is 0.
+        # Newton, or a bisection where it would leave the bracket: at both ends the slope is 0.
         for _ in range(60):
             miss = self.cdf_of_angle(angle) - p
             low, high = np.where(miss <= 0, angle, low), np.where(miss > 0, angle, high)

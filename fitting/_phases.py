@@ -1,0 +1,267 @@
+"""The 5+1 phases of training, named from the spectrum of one matrix."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._bulk_fit import MarchenkoPasturFit, check_matrix, check_shape, fit_marchenko_pastur
+from ._power_law import PowerLawFit, fit_power_law
+from ._spectrum import sorted_spectrum
+
+
+class Phase(enum.Enum):
+    """Phases of training after Martin and Mahoney, 2021, Table 2, and one for mixed evidence."""
+
+    RANDOM_LIKE = "random-like"
+    BLEEDING_OUT = "bleeding-out"
+    BULK_SPIKES = "bulk+spikes"
+    BULK_DECAY = "bulk-decay"
+    HEAVY_TAILED = "heavy-tailed"
+    RANK_COLLAPSE = "rank-collapse"
+    UNCLASSIFIED = "unclassified"
+
+
+@dataclass(frozen=True)
+class PhaseCuts:
+    """Where one phase ends and the next begins; each lies between measured families.
+
+    Attributes:
+        min_eigenvalues: Fewer than this and no phase is named.
+        zero_share: Share of zero eigenvalues that makes a rank collapse.
+        collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
+            makes one without exact zeros,
+        collapse_share: if what lies above the gap also holds this share of the squared norm.
+        unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
+            (those above its edge, and its Kolmogorov-Smirnov distance to the rest) where the rest
+            no longer passes for a bulk with something added.
+        tail_distance: Kolmogorov-Smirnov distance of the tail to a power law that still is one;
+            in a tail of k eigenvalues 1.35 / sqrt(k), chance's share, is allowed as well.
+        detached: Gap between the bulk and everything above it, in widths of the bulk, beyond which
+            the eigenvalues above are spikes, however many; four Tracy-Widom widths are added.
+        edge_ratio: lambda_max / lambda_plus below which the bulk bleeds, plus six Tracy-Widom
+            widths for the scatter of a small matrix.
+        outlier_share: Share of the eigenvalues above the edge at which spikes become a decay.
+    """
+
+    min_eigenvalues: int = 50
+    zero_share: float = 0.1
+    collapse_gap: float = 10.0
+    collapse_share: float = 0.7
+    unexplained: float = 0.2
+    tail_distance: float = 0.1
+    detached: float = 0.2
+    edge_ratio: float = 1.25
+    outlier_share: float = 0.065
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseResult:
+    """A phase with everything that led to it.
+
+    Attributes:
+        phase: The phase.
+        reasons: Why, in plain sentences.
+        evidence: Every number that was looked at.
+        margins: For every number with a cut, number - cut.
+        mp_soft_rank: lambda_plus / lambda_max clipped to [0, 1]; 0 if HEAVY_TAILED, the paper's
+            convention.
+        mp_soft_rank_raw: The same ratio, neither clipped nor set to 0.
+        marchenko_pastur: The fit of the bulk.
+        power_law: The fit of the tail.
+    """
+
+    phase: Phase
+    reasons: tuple[str, ...]
+    evidence: Mapping[str, float] = field(repr=False)
+    margins: Mapping[str, float] = field(repr=False)
+    mp_soft_rank: float
+    mp_soft_rank_raw: float
+    marchenko_pastur: MarchenkoPasturFit = field(repr=False)
+    power_law: PowerLawFit = field(repr=False)
+
+
+def classify_phase(
+    matrix_or_eigenvalues: ArrayLike,
+    shape: tuple[int, int] | None = None,
+    *,
+    cuts: PhaseCuts | None = None,
+) -> PhaseResult:
+    """Names the phase of training that a weight matrix is in.
+
+    The questions, in this order; the first yes decides:
+
+    1. Are there fewer than 50 eigenvalues? ``UNCLASSIFIED``.
+    2. Are many eigenvalues zero, or do a few, far above the rest, hold the squared norm?
+       ``RANK_COLLAPSE``.
+    3. Does the Marchenko-Pastur law leave a fifth of the eigenvalues unexplained? Then
+       ``HEAVY_TAILED`` if a power law describes what it leaves, ``BULK_DECAY`` if it does not and
+       the rest still is a bulk, ``UNCLASSIFIED`` if neither law holds. (Eigenvalues that all stand
+       clear of a good bulk are left to question 6.)
+    4. Is there no bulk? ``UNCLASSIFIED``.
+    5. Does nothing lie above the edge? ``RANDOM_LIKE``. Only just? ``BLEEDING_OUT``.
+    6. Do many eigenvalues run on from the edge? ``BULK_DECAY``. Else ``BULK_SPIKES``.
+
+    Args:
+        matrix_or_eigenvalues: Weight matrix, shape [rows, cols], or its squared singular values,
+            shape [min(rows, cols)], any order.
+        shape: Sides of the matrix, in either order; needed with eigenvalues.
+        cuts: Other cuts than the measured ones.
+
+    Returns:
+        ``PhaseResult``. The phase does not change under a rescaling, a transposition or a rotation
+        of the matrix. Costs the decomposition, and one fit of each law.
+
+    Raises:
+        ValueError: If an entry or an eigenvalue is not finite, an eigenvalue is negative, or the
+            shape does not match.
+
+    Example:
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).normal(size=(400, 200))
+        >>> classify_phase(noise).phase
+        <Phase.RANDOM_LIKE: 'random-like'>
+        >>> signal = 40 * np.outer(np.ones(400) / 20, np.ones(200) / 200**0.5)
+        >>> classify_phase(noise + signal).reasons
+        ('1 eigenvalue lies above ..., where noise ends',
+         'the largest is ... times the edge')
+
+    References:
+        C. Martin and M. Mahoney, 2021, Table 2 (the phases; the questions and cuts are ours).
+    """
+    cuts = cuts or PhaseCuts()
+    values, shape = _spectrum_and_shape(matrix_or_eigenvalues, shape)
+    bulk, tail = fit_marchenko_pastur(values, shape), fit_power_law(values)
+    evidence = _evidence(values, bulk, tail, cuts)
+    phase, reasons = _decide(evidence, bulk, tail, cuts)
+    margins = {
+        name: evidence[name] - evidence.get(f"{name}_cut", cut)
+        for name, cut in asdict(cuts).items()
+        if name in evidence
+    }
+    raw = bulk.lambda_plus / values[-1] if values[-1] > 0 else float("nan")
+    return PhaseResult(
+        phase=phase,
+        reasons=reasons,
+        evidence=MappingProxyType(evidence),
+        margins=MappingProxyType(margins),
+        mp_soft_rank=0.0 if phase is Phase.HEAVY_TAILED else bulk.mp_soft_rank,
+        mp_soft_rank_raw=raw,
+        marchenko_pastur=bulk,
+        power_law=tail,
+    )
+
+
+def _spectrum_and_shape(
+    matrix_or_eigenvalues: ArrayLike, shape: tuple[int, int] | None
+) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    given = np.asarray(matrix_or_eigenvalues)
+    if given.ndim == 1:
+        if shape is None:
+            raise ValueError(
+                f"expected shape with a vector of {given.size} eigenvalues: the two sides of the "
+                "matrix, as the edge of the bulk depends on both"
+            )
+        values = sorted_spectrum(given)
+        check_shape(values, shape)
+        return values, shape
+    matrix = check_matrix(given)
+    if shape is not None and sorted(shape) != sorted(matrix.shape):
+        raise ValueError(f"expected shape {matrix.shape} with this matrix, got {tuple(shape)}")
+    singular_values = np.linalg.svd(matrix, compute_uv=False)
+    return sorted_spectrum(singular_values**2), (matrix.shape[0], matrix.shape[1])
+
+
+def _evidence(
+    values: NDArray[np.float64], bulk: MarchenkoPasturFit, tail: PowerLawFit, cuts: PhaseCuts
+) -> dict[str, float]:
+    """Every number that the phases are decided on; ``_cut`` ends those whose cut depends on M."""
+    count = values.size
+    evidence = {
+        "min_eigenvalues": float(count),
+        "zero_share": bulk.num_zeros / count,
+        "alpha": tail.alpha,
+        "power_law_ks_distance": tail.ks_distance,
+        "power_law_tail_share": tail.num_tail / count,
+    }
+    if bulk.bulk is None:
+        return evidence
+    outliers = values[count - bulk.num_spikes :]
+    low, high = bulk.bulk.edges
+    gap, rest = 0.0, values[count - bulk.num_spikes - 1]
+    if outliers.size:
+        gap = (outliers[0] - max(rest, high)) / (high - low)
+    # Whatever stands out of the bulk, and at least a fifth: with xmin searched for, nearly every
+    # spectrum has some short stretch that a power law fits.
+    reach = max(outliers.size, round(count * cuts.unexplained), 2)
+    distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
+    return evidence | {
+        "num_outliers": float(outliers.size),
+        "outlier_share": outliers.size / count,
+        "bulk_ks_distance": bulk.ks_distance,
+        "unexplained": outliers.size / count + bulk.ks_distance,
+        "edge_ratio": values[-1] / bulk.lambda_plus,
+        "edge_ratio_cut": cuts.edge_ratio + 6 * bulk.edge_width / bulk.lambda_plus,
+        "detached": gap,
+        "detached_cut": cuts.detached + 4 * bulk.edge_width / (high - low),
+        "collapse_gap": gap,
+        "collapse_share": outliers.sum() / values.sum(),
+        "tail_distance": distance,
+        "tail_distance_cut": max(cuts.tail_distance, 1.35 / reach**0.5),
+    }
+
+
+def _decide(
+    evidence: Mapping[str, float], bulk: MarchenkoPasturFit, tail: PowerLawFit, cuts: PhaseCuts
+) -> tuple[Phase, tuple[str, ...]]:
+    count = evidence["min_eigenvalues"]
+    if count < cuts.min_eigenvalues:
+        few = f"{count:.0f} eigenvalues; {cuts.min_eigenvalues} are needed to tell phases apart"
+        return Phase.UNCLASSIFIED, (few,)
+    if evidence["zero_share"] == 1:
+        return Phase.UNCLASSIFIED, ("all eigenvalues are zero",)
+    if evidence["zero_share"] > cuts.zero_share:
+        return Phase.RANK_COLLAPSE, (f"{evidence['zero_share']:.0%} of the eigenvalues are zero",)
+    outliers = int(evidence["num_outliers"])
+    above = (
+        f"{outliers} eigenvalue{' lies' if outliers == 1 else 's lie'} above "
+        f"{bulk.spike_threshold:.4g}, where noise ends"
+    )
+    largest = f"the largest is {evidence['edge_ratio']:.3g} times the edge"
+    apart = f"a gap of {evidence['detached']:.2g} widths of the bulk lies below them"
+    if (
+        evidence["collapse_gap"] > cuts.collapse_gap
+        and evidence["collapse_share"] > cuts.collapse_share
+    ):
+        held = f"they hold {evidence['collapse_share']:.0%} of the squared norm"
+        return Phase.RANK_COLLAPSE, (above, apart, held)
+
+    misses = f"the Marchenko-Pastur law leaves {evidence['unexplained']:.0%} unexplained"
+    straight = evidence["tail_distance"] <= evidence["tail_distance_cut"]
+    detached = bulk.valid and evidence["detached"] > evidence["detached_cut"]
+    if evidence["unexplained"] >= cuts.unexplained and not detached:
+        if tail.valid and straight:
+            law = f"a power law with alpha {tail.alpha:.2f} describes the tail"
+            return Phase.HEAVY_TAILED, (misses, law)
+        curved = tail.reason if straight else "no power law describes the tail either"
+        if bulk.valid and outliers:
+            return Phase.BULK_DECAY, (misses, curved, "what is left below the edge is a bulk")
+        return Phase.UNCLASSIFIED, (misses, curved)
+    if not bulk.valid:
+        return Phase.UNCLASSIFIED, (bulk.reason, "too little lies above the edge for a heavy tail")
+    if outliers == 0:
+        fits = f"the bulk follows the law to {evidence['bulk_ks_distance']:.1%}"
+        return Phase.RANDOM_LIKE, (f"no eigenvalue above {bulk.spike_threshold:.4g}", fits)
+    if evidence["edge_ratio"] < evidence["edge_ratio_cut"]:
+        return Phase.BLEEDING_OUT, (above, f"{largest}, too near it for a spike")
+    if evidence["outlier_share"] > cuts.outlier_share:
+        share = f"that is {evidence['outlier_share']:.1%} of all"
+        if not detached:
+            return Phase.BULK_DECAY, (above, f"{share}, and they run on from the bulk", largest)
+        return Phase.BULK_SPIKES, (above, apart, largest)
+    return Phase.BULK_SPIKES, (above, largest)
