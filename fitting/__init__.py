@@ -1,9 +1,16 @@
 from ._bulk_fit import MarchenkoPasturFit as MarchenkoPasturFit
 from ._bulk_fit import fit_marchenko_pastur as fit_marchenko_pastur
 from ._bulk_fit import shuffled_null as shuffled_null
+from ._distributions import DistributionComparison as DistributionComparison
+from ._distributions import compare_distributions as compare_distributions
+from ._evaluate import evaluate as evaluate
+from ._goodness import bootstrap_sigma as bootstrap_sigma
+from ._goodness import goodness_of_fit as goodness_of_fit
 from ._localization import LocalizationMeasures as LocalizationMeasures
 from ._localization import LocalizationResult as LocalizationResult
 from ._localization import localization as localization
+from ._many import PowerLawFits as PowerLawFits
+from ._many import fit_power_laws as fit_power_laws
 from ._marchenko_pastur import MarchenkoPastur as MarchenkoPastur
 from ._phases import Phase as Phase
 from ._phases import PhaseCuts as PhaseCuts
@@ -11,6 +18,8 @@ from ._phases import PhaseResult as PhaseResult
 from ._phases import classify_phase as classify_phase
 from ._power_law import PowerLawFit as PowerLawFit
 from ._power_law import fit_power_law as fit_power_law
+from ._report import Report as Report
+from ._report import load_report as load_report
 from ._spikes import SpikeSignals as SpikeSignals
 from ._spikes import spike_signals as spike_signals
 from ._tracy_widom import largest_eigenvalue_law as largest_eigenvalue_law

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MIN_EIGENVALUES = 10
 """With fewer positive eigenvalues, or fewer of them in the tail, a fit says nothing."""
 
+SEARCH_FACTOR = 1.15
+"""What the search for xmin adds to the standard error; from benchmarks/calibrate_sigma.py."""
+
 NO_TAIL_ALPHA = 100.0
 """alpha where the likelihood has no maximum: all of the tail is one value, alpha grows for ever."""
 
@@ -171,7 +174,9 @@ def fit_power_law(
         slope, distance, sigma, sigma_classical = NO_TAIL_ALPHA - 1, 1.0, math.inf, math.inf
     else:
         sigma_classical = abs(slope) / math.sqrt(num_tail)
-        sigma = sigma_classical
+        sigma = _standard_error(slope, log_xmax - logs[start], num_tail)
+        if xmin is None:
+            sigma *= SEARCH_FACTOR
         reason = _why_too_little(positive.size, num_tail, slope) or reason
     if xmin_given := xmin is not None:
         xmin = float(xmin)
@@ -193,6 +198,34 @@ def fit_power_law(
         ks=ks,
         eigenvalues=spectrum,
     )
+
+
+def _standard_error(slope: float, log_range: float, num_tail: int) -> float:
+    """1 / sqrt(Fisher information) at a known xmin; (alpha - 1) / sqrt(num_tail) without xmax."""
+    u = abs(slope) * log_range
+    # 1 - (u / 2)^2 / sinh(u / 2)^2 is the share of the information that the cut-off at xmax leaves
+    lost = 0.0 if u > 60 else (u / 2 / math.sinh(u / 2)) ** 2
+    return abs(slope) / math.sqrt(num_tail * max(1.0 - lost, 1e-12))
+
+
+def tail_of(eigenvalues: ArrayLike, fit: PowerLawFit) -> NDArray[np.float64]:
+    """The eigenvalues of the fit's tail, sorted; an error if the fit is of other eigenvalues."""
+    spectrum = sorted_spectrum(eigenvalues)
+    end = spectrum.size
+    if fit.xmax is not None:
+        end = int(np.searchsorted(spectrum, fit.xmax, side="right"))
+    tail = spectrum[end - fit.num_tail : end]
+    others = spectrum[: end - fit.num_tail]
+    if (
+        spectrum.size != fit.num_eigenvalues
+        or (tail.size and tail[0] < fit.xmin)
+        or (others.size and others[-1] >= fit.xmin > 0)
+    ):
+        raise ValueError(
+            f"expected the eigenvalues that were fitted ({fit.num_eigenvalues}, {fit.num_tail} of "
+            f"them in the tail from xmin={fit.xmin:.6g} on), got {spectrum.size} others"
+        )
+    return tail
 
 
 def log_spectrum(positive: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

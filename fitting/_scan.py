@@ -170,30 +170,39 @@ def scan(
     values, counts = distinct(sorted_logs)
     m = values.size
     n = sorted_logs.size
-    best, best_distance, hint = -1, math.inf, -1
+    best, best_distance = -1, math.inf
     if m < 3:
         return best, math.nan, math.nan
     all_slopes = slopes(values, counts, log_xmax)
-    # Every 16th candidate first, for a bound that rejects nearly all others at one look.
-    for phase in range(2):
-        for i in range(m - 2):
-            if (i % 16 == 0) != (phase == 0):
-                continue
-            if n - counts[i] < min_tail or all_slopes[i] < min_slope:
-                continue
-            distance, hint = ks_distance(
-                values,
-                counts,
-                i,
-                values[i],
-                all_slopes[i],
-                log_xmax,
-                two_sided,
-                best_distance,
-                hint,
-            )
-            if distance < best_distance or (distance == best_distance and i < best):
-                best, best_distance = i, distance
+    # Far apart first, then between, so that a bound that rejects nearly all the others at one look
+    # is found early; that look goes to where the neighbour's deviation was too large.
+    worst = np.full(m, -1, np.int64)
+    stride = 1
+    while stride < m:
+        stride *= 2
+    step = stride
+    i = 0
+    while stride >= 1:
+        while i < m - 2:
+            if n - counts[i] >= min_tail and all_slopes[i] >= min_slope:
+                hint = worst[max(i - stride, 0)]
+                distance, worst[i] = ks_distance(
+                    values,
+                    counts,
+                    i,
+                    values[i],
+                    all_slopes[i],
+                    log_xmax,
+                    two_sided,
+                    best_distance,
+                    hint,
+                )
+                if distance < best_distance or (distance == best_distance and i < best):
+                    best, best_distance = i, distance
+            i += step
+        step = stride
+        stride //= 2
+        i = stride
     if best < 0:
         return best, math.nan, math.nan
     return counts[best], all_slopes[best], best_distance
@@ -216,3 +225,32 @@ def fit_from(
     values, counts = distinct(tail)
     distance, _ = ks_distance(values, counts, 0, log_xmin, slope, log_xmax, two_sided, math.inf, -1)
     return slope, distance
+
+
+@numba.njit(cache=True, nogil=True)
+def scan_rows(
+    sorted_rows: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
+) -> tuple[Floats, Floats]:
+    """`scan` of each row: the slopes and the distances, NaN where there is no candidate."""
+    size = sorted_rows.shape[0]
+    row_slopes, distances = np.empty(size), np.empty(size)
+    for row in range(size):
+        _, row_slopes[row], distances[row] = scan(
+            sorted_rows[row], log_xmax, min_tail, two_sided, min_slope
+        )
+    return row_slopes, distances
+
+
+@numba.njit(cache=True, nogil=True)
+def fit_rows_from(
+    sorted_rows: Floats, log_xmin: float, log_xmax: float, two_sided: bool
+) -> tuple[Floats, Floats]:
+    """`fit_from` of each row: the slopes and the distances, NaN where a row has no tail."""
+    size = sorted_rows.shape[0]
+    row_slopes, distances = np.empty(size), np.empty(size)
+    for row in range(size):
+        start = int(np.searchsorted(sorted_rows[row], log_xmin))
+        row_slopes[row], distances[row] = fit_from(
+            sorted_rows[row], start, log_xmin, log_xmax, two_sided
+        )
+    return row_slopes, distances
