@@ -14,8 +14,6 @@ from ._power_law import PowerLawFit, tail_of
 
 SIGNIFICANT = 0.05
 
-_NESTED = {("power_law", "truncated_power_law"), ("exponential", "stretched_exponential")}
-
 
 @dataclass(frozen=True)
 class DistributionComparison:
@@ -47,11 +45,11 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
     """Compares the power law with four other distributions of the same tail.
 
     R = sum_i ln p(l_i) - ln q(l_i) for the power law p and an alternative q, both at their maximum
-    likelihood on the eigenvalues from the fit's xmin on. The best is named by the papers' rule: the
-    truncated power law replaces the power law if it gains significantly (p <= 0.05), and then the
-    exponential, the stretched exponential and the lognormal, in this order, each replace what is
-    held if they beat the power law significantly (p <= 0.05) and the one held by likelihood, the
-    stretched exponential the exponential, which it contains, significantly as well.
+    likelihood on the eigenvalues from the fit's xmin on. The papers' rule lets an alternative
+    replace the power law where R < 0 with p <= 0.05, in the order truncated power law, exponential,
+    stretched exponential, lognormal. Where several do, each must also beat the one before it by
+    Akaike's criterion: three of the four can come close to any of the others, and the last would
+    win whatever the spectrum.
 
     Args:
         eigenvalues: `[M]`, what `fit` was fitted to.
@@ -67,7 +65,7 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
     Example:
         >>> import numpy as np
         >>> import fitting
-        >>> eigenvalues = 1 + np.random.default_rng(0).exponential(size=1000)
+        >>> eigenvalues = 1 + np.random.default_rng(1).exponential(size=1000)
         >>> fit = fitting.fit_power_law(eigenvalues, xmin=1)
         >>> comparison = fitting.compare_distributions(eigenvalues, fit)
         >>> comparison.best, comparison.R["exponential"] < 0
@@ -90,38 +88,38 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
     power_law = math.log(slope) - slope * logs
     jacobian = -float(np.sum(logs)) - tail.size * math.log(fit.xmin)
     loglikelihood = {"power_law": float(np.sum(power_law)) + jacobian}
-    densities = {"power_law": power_law}
     R, normalized_R, p, parameters = {}, {}, {}, {}
     for name, maximize in ALTERNATIVES.items():
-        densities[name], parameters[name] = maximize(logs, fit.xmin)
-        loglikelihood[name] = float(np.sum(densities[name])) + jacobian
-        R[name], normalized_R[name], p[name] = _ratio(densities, "power_law", name)
-    return DistributionComparison(R, normalized_R, p, _best(densities), loglikelihood, parameters)
+        densities, parameters[name] = maximize(logs, fit.xmin)
+        loglikelihood[name] = float(np.sum(densities)) + jacobian
+        R[name], normalized_R[name], p[name] = _ratio(
+            power_law - densities, nested=name == "truncated_power_law"
+        )
+    return DistributionComparison(
+        R, normalized_R, p, _best(R, p, parameters), loglikelihood, parameters
+    )
 
 
-def _ratio(
-    densities: Mapping[str, NDArray[np.float64]], first: str, second: str
-) -> tuple[float, float, float]:
+def _ratio(differences: NDArray[np.float64], *, nested: bool) -> tuple[float, float, float]:
     from scipy.special import erfc
 
-    differences = densities[first] - densities[second]
     R = float(np.sum(differences))
     spread = math.sqrt(differences.size) * float(np.std(differences))
     # Where one has become the other, what is left of R is rounding.
     if abs(R) < 1e-9 * differences.size or spread == 0:
         return 0.0, 0.0, 1.0
-    nested = (first, second) in _NESTED
     # Wilks: 2 |R| is chi-squared with one degree of freedom
     z = math.sqrt(2 * abs(R)) if nested else abs(R) / spread
     return R, R / spread, float(erfc(z / math.sqrt(2)))
 
 
-def _best(densities: Mapping[str, NDArray[np.float64]]) -> str:
-    best = "power_law"
+def _best(
+    R: Mapping[str, float], p: Mapping[str, float], parameters: Mapping[str, Mapping[str, float]]
+) -> str:
+    best, least = "power_law", 2.0
     for name in ALTERNATIVES:
-        R, _, p = _ratio(densities, "power_law", name)
-        R_held, _, p_held = _ratio(densities, best, name)
-        gains = R_held < 0 and (p_held <= SIGNIFICANT or (best, name) not in _NESTED)
-        if R < 0 and p <= SIGNIFICANT and gains:
-            best = name
+        # Akaike's criterion, less what is common to all
+        criterion = 2.0 * len(parameters[name]) + 2.0 * R[name]
+        if R[name] < 0 and p[name] <= SIGNIFICANT and criterion < least:
+            best, least = name, criterion
     return best
