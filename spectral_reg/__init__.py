@@ -5,6 +5,7 @@ from ._alpha import alpha_hat as alpha_hat
 from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
 from ._eigenvalues import eigenvalues as eigenvalues
+from ._from_torch import params_from_torch as params_from_torch
 from ._layers import layer_matrices as layer_matrices
 from ._layers import layer_spectra as layer_spectra
 from ._metrics import lambda_max as lambda_max
@@ -23,6 +24,8 @@ from ._spectral_metric import spectral_metric as spectral_metric
 from ._transformation import SpectralPenaltyState as SpectralPenaltyState
 from ._transformation import add_spectral_penalty as add_spectral_penalty
 from ._trees import by_path as by_path
+from ._trees import is_layer_matrix as is_layer_matrix
+from ._trees import path_name as path_name
 
 __all__ = [
     "SpectralMetric",
@@ -34,6 +37,7 @@ __all__ = [
     "eigenvalues",
     "hill",
     "hinge",
+    "is_layer_matrix",
     "lambda_max",
     "layer_matrices",
     "layer_spectra",
@@ -42,6 +46,8 @@ __all__ = [
     "log_stable_rank",
     "log_stable_rank_ratio",
     "matrix_entropy",
+    "params_from_torch",
+    "path_name",
     "smooth_hill",
     "spectral_metric",
     "spectral_norm",

@@ -120,7 +120,7 @@ def add_spectral_penalty(
                 return update
             return (update + weight * gradient[name]).astype(update.dtype)
 
-        return jax.tree_util.tree_map_with_path(add, updates), SpectralPenaltyState(
+        return jax.tree.map_with_path(add, updates), SpectralPenaltyState(
             count=optax.safe_increment(state.count),
             penalty=penalty,
             gradient=gradient if every > 1 else {},

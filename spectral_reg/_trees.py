@@ -18,13 +18,41 @@ def path_name(path: tuple[Any, ...]) -> str:
 
     The ``.value`` that ends a path in ``flax.nnx.state`` is dropped: ``nnx.Optimizer`` calls
     ``init`` with it and ``update`` without it.
+
+    Args:
+        path: A key path, as ``jax.tree_util`` gives it.
+
+    Returns:
+        The keys joined by ``/``.
+
+    Example:
+        >>> import jax, spectral_reg as sr
+        >>> [sr.path_name(path) for path, _ in jax.tree.leaves_with_path({"fc1": {"kernel": 1}})]
+        ['fc1/kernel']
     """
     if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value":
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _is_matrix(name: str, leaf: Any) -> bool:
+def is_layer_matrix(name: str, leaf: Any) -> bool:
+    """Whether a leaf holds a layer's matrices, by its name and number of axes.
+
+    Named kernel, weight or embedding, with two or more axes, and not inside a normalisation layer,
+    whose scale has two axes too where a scan stacks layers.
+
+    Args:
+        name: The leaf's path, as :func:`path_name` gives it.
+        leaf: The leaf.
+
+    Returns:
+        What :func:`layer_matrices` takes without a mask.
+
+    Example:
+        >>> import numpy as np, spectral_reg as sr
+        >>> sr.is_layer_matrix("fc1/kernel", np.ones((3, 2)))
+        True
+    """
     *parents, last = name.split("/")
     norm = any("norm" in parent.lower() for parent in parents)
     return getattr(leaf, "ndim", 0) >= 2 and last in MATRIX_NAMES and not norm
@@ -52,7 +80,7 @@ def by_path(*patterns: str, exclude: tuple[str, ...] = ()) -> Callable[[PyTree],
     """
 
     def mask(params: PyTree) -> PyTree:
-        names = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+        names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
         for pattern in (*patterns, *exclude):
             if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 raise ValueError(f"the pattern {pattern!r} matches none of the paths {names}")
@@ -63,15 +91,13 @@ def by_path(*patterns: str, exclude: tuple[str, ...] = ()) -> Callable[[PyTree],
                 fnmatch.fnmatchcase(name, pattern) for pattern in exclude
             )
 
-        return jax.tree_util.tree_map_with_path(select, params)
+        return jax.tree.map_with_path(select, params)
 
     return mask
 
 
 def _masked_names(mask: PyTree, names: list[str]) -> set[str]:
-    entries = {
-        path_name(path): flag for path, flag in jax.tree_util.tree_flatten_with_path(mask)[0]
-    }
+    entries = {path_name(path): flag for path, flag in jax.tree.leaves_with_path(mask)}
     selected = set()
     for name in names:
         # A mask may be a prefix of the parameters, as in Optax: one flag for a whole branch.
@@ -97,11 +123,9 @@ def select_leaves(params: PyTree, mask: Mask) -> dict[str, Any]:
     Raises:
         ValueError: If nothing is selected, or the mask does not fit; it lists the paths.
     """
-    leaves = {
-        path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-    }
+    leaves = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     if mask is None:
-        selected = {name for name, leaf in leaves.items() if _is_matrix(name, leaf)}
+        selected = {name for name, leaf in leaves.items() if is_layer_matrix(name, leaf)}
         rule = f"no leaf is named one of {', '.join(MATRIX_NAMES)} with two or more axes"
     else:
         selected = _masked_names(mask(params) if callable(mask) else mask, list(leaves))

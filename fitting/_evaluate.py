@@ -1,0 +1,131 @@
+"""The spectra of a whole model, measured layer by layer."""
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import spectral_reg as sr
+
+from ._checkpoint import read_checkpoint
+from ._measure import measure_spectrum
+from ._report import Report, make_report
+
+CONV = ("slices", "pooled", "flatten")
+
+
+def evaluate(
+    model_or_path: Any,
+    *,
+    conv: str = "slices",
+    layers: Sequence[str] | None = None,
+    num_bootstrap: int = 0,
+    progress: bool = True,
+) -> Report:
+    """Measures the spectrum of every weight matrix of a model.
+
+    Args:
+        model_or_path: A pytree of parameters (Flax nnx module or state, Linen variables, Equinox
+            module, nested dict of arrays), or the path of a PyTorch checkpoint (``.pt .pth .th
+            .bin .tar``, read with ``weights_only=True``) or of a ``.safetensors`` file.
+        conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
+            papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
+            one row for the [window * in, out] matrix.
+        layers: Shell patterns of the paths to measure, such as ``"layer3/*"``; None measures all.
+        num_bootstrap: Bootstraps for the p-value of each power law; 0 leaves it out.
+        progress: Show a progress bar with an estimate on standard error.
+
+    Returns:
+        A :class:`Report`. Every tensor is in ``layers`` or, with the reason, in ``skipped``.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the file cannot be read, ``conv`` is unknown, or nothing is to be measured.
+        ImportError: If the file is a pickle and torch is not installed.
+
+    Example:
+        >>> import numpy as np, fitting
+        >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(400, 100))}}
+        >>> report = fitting.evaluate(params, progress=False)
+        >>> report.layers.loc[0, "phase"]
+        'RANDOM_LIKE'
+
+    Cost: one singular value decomposition in float64 a matrix, and the fits.
+    A layer that cannot be fitted (all zero, NaN, constant, under 10 eigenvalues) keeps its row with
+    ``valid=False`` and a reason.
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Methodology.
+    """
+    if conv not in CONV:
+        raise ValueError(f"conv is {conv!r}; expected one of {', '.join(CONV)}")
+    if num_bootstrap < 0:
+        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
+    is_path = isinstance(model_or_path, (str, Path))
+    params = read_checkpoint(model_or_path) if is_path else model_or_path
+    leaves = {sr.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    matrices = sr.layer_matrices(params, conv="flatten" if conv == "flatten" else "slices")
+    reasons = {name: _reason_to_skip(name, leaf, layers) for name, leaf in leaves.items()}
+    chosen = {name: W for name, W in matrices.items() if not reasons[name]}
+    if not chosen:
+        raise ValueError(f"there is no weight matrix to measure; the tensors and why: {reasons}")
+
+    rows = []
+    with tqdm(chosen.items(), desc="layers", unit="layer", disable=not progress) as bar:
+        for name, W in bar:
+            bar.set_postfix_str(name, refresh=False)
+            kind = _kind(name, leaves[name])
+            height, width = W.shape[-2:]
+            spectra = _spectra(W)
+            if conv == "pooled" and kind == "conv":
+                spectra = {"": np.sort(np.concatenate(list(spectra.values())))[::-1]}
+            for index, eigenvalues in spectra.items():
+                place = {"name": name, "index": index, "kind": kind, "rows": height, "cols": width}
+                rows.append(
+                    place
+                    | measure_spectrum(eigenvalues, (height, width), num_bootstrap=num_bootstrap)
+                )
+    skipped = [
+        {"name": name, "shape": str(getattr(leaves[name], "shape", ())), "reason": reason}
+        for name, reason in reasons.items()
+        if reason
+    ]
+    return make_report(rows, skipped)
+
+
+def _reason_to_skip(name: str, leaf: Any, layers: Sequence[str] | None) -> str:
+    if not hasattr(leaf, "ndim"):
+        return f"no array but {type(leaf).__name__}"
+    if leaf.ndim < 2:
+        return "a scalar or a vector"
+    if not sr.is_layer_matrix(name, leaf):
+        return "its name is not that of a weight matrix"
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return f"of type {leaf.dtype}"
+    if 0 in leaf.shape:
+        return "empty"
+    if layers is not None and not any(fnmatch.fnmatchcase(name, p) for p in layers):
+        return "not among the layers asked for"
+    return ""
+
+
+def _kind(name: str, leaf: Any) -> str:
+    if name.endswith("embedding"):
+        return "embedding"
+    return {2: "dense", 3: "stack"}.get(leaf.ndim, "conv")
+
+
+def _spectra(matrices: Any) -> dict[str, NDArray[np.float64]]:
+    """Eigenvalues by index in the batch, NaN where a matrix has entries that are not finite."""
+    W: NDArray[np.float64] = np.asarray(matrices).astype(np.float64)
+    finite = np.isfinite(W.sum(axis=(-2, -1), keepdims=True))
+    # LAPACK raises on NaN, for the whole batch.
+    spectra = np.linalg.svd(np.where(finite, W, 0.0), compute_uv=False) ** 2
+    spectra = np.where(finite[..., 0], spectra, np.nan)
+    return {",".join(map(str, i)): spectra[i] for i in np.ndindex(spectra.shape[:-1])}

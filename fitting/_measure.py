@@ -1,0 +1,99 @@
+"""Everything that is measured on one spectrum."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._goodness import goodness_of_fit
+from ._phases import Phase, PhaseResult, classify_phase
+from ._power_law import PowerLawFit, fit_power_law
+from ._universality import universality_class
+
+
+def measure_spectrum(
+    eigenvalues: NDArray[np.float64], shape: tuple[int, int], *, num_bootstrap: int = 0
+) -> dict[str, Any]:
+    """One row of a report: norms, ranks, the power-law fit and the phase of a spectrum.
+
+    Args:
+        eigenvalues: Squared singular values ``[M]``, or those of several matrices pooled.
+        shape: Rows and columns of the matrix, or of each of the pooled ones.
+        num_bootstrap: Bootstraps for the p-value of the power law; 0 leaves it out.
+
+    Returns:
+        Column names to values, natural logarithms throughout. ``valid`` says whether the power-law
+        fit may be used, and ``reason`` why not.
+    """
+    row: dict[str, Any] = {"Q": max(shape) / min(shape), "num_eigenvalues": eigenvalues.size}
+    if not np.isfinite(eigenvalues).all():
+        return row | {"valid": False, "reason": "the weights have NaN or infinite entries"}
+    if not eigenvalues.any():
+        return row | {"valid": False, "reason": "all weights are zero"}
+    # No single Marchenko-Pastur law describes the pooled spectrum of several matrices.
+    result = classify_phase(eigenvalues, shape) if eigenvalues.size == min(shape) else None
+    fit = result.power_law if result else fit_power_law(eigenvalues)
+    return (
+        row
+        | _norms_and_ranks(eigenvalues, shape)
+        | _power_law_row(eigenvalues, fit, num_bootstrap)
+        | _phase_row(result)
+    )
+
+
+def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -> dict[str, Any]:
+    total, top = eigenvalues.sum(), eigenvalues.max()
+    log_top = math.log(top)
+    # The papers' tolerance (RMT_Util) for weights that were trained in single precision.
+    tolerance = np.finfo(np.float32).eps / (2 * math.sqrt(sum(shape) + 1))
+    hard_rank = int(np.count_nonzero(eigenvalues > tolerance**2 * top))
+    p = eigenvalues[eigenvalues > 0] / total
+    entropy = -(p * np.log(p)).sum() / math.log(hard_rank) if hard_rank > 1 else 0.0
+    return {
+        "frobenius_norm": math.sqrt(total),
+        "spectral_norm": math.sqrt(top),
+        "lambda_max": top,
+        "log_frobenius_norm": math.log(total) / 2,
+        "log_spectral_norm": log_top / 2,
+        "stable_rank": total / top,
+        "log_stable_rank": math.log(total / top),
+        "log_stable_rank_ratio": math.log(total) / log_top if log_top else math.nan,
+        "matrix_entropy": entropy,
+        "hard_rank": hard_rank,
+    }
+
+
+def _power_law_row(
+    eigenvalues: NDArray[np.float64], fit: PowerLawFit, num_bootstrap: int
+) -> dict[str, Any]:
+    if not fit.valid:
+        return {"valid": False, "reason": fit.reason}
+    row = {
+        "valid": True,
+        "reason": "",
+        "alpha": fit.alpha,
+        "sigma": fit.sigma,
+        "xmin": fit.xmin,
+        "ks_distance": fit.ks_distance,
+        "num_tail": fit.num_tail,
+        "alpha_hat": fit.alpha * math.log(eigenvalues.max()),
+        "universality_class": universality_class(fit.alpha).name,
+    }
+    if num_bootstrap:
+        row["p_value"] = goodness_of_fit(eigenvalues, fit, num_bootstrap=num_bootstrap)
+    return row
+
+
+def _phase_row(result: PhaseResult | None) -> dict[str, Any]:
+    if result is None:
+        return {"phase": Phase.UNCLASSIFIED.name}
+    row: dict[str, Any] = {"phase": result.phase.name}
+    if result.marchenko_pastur.valid:
+        row |= {
+            "lambda_plus": result.marchenko_pastur.lambda_plus,
+            "num_spikes": result.marchenko_pastur.num_spikes,
+            "mp_soft_rank": result.mp_soft_rank,
+            "mp_soft_rank_raw": result.mp_soft_rank_raw,
+        }
+    return row

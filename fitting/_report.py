@@ -1,0 +1,105 @@
+"""What an evaluation found: one row a matrix, what was left out, and the model as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+# Columns of Report.layers, in order.
+COLUMNS = (
+    "name", "index", "kind", "rows", "cols", "Q", "num_eigenvalues",
+    "frobenius_norm", "spectral_norm", "lambda_max", "log_frobenius_norm", "log_spectral_norm",
+    "stable_rank", "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "hard_rank",
+    "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
+    "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank", "mp_soft_rank_raw",
+    "phase", "valid", "reason",
+)  # fmt: skip
+INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
+TEXTS = ("name", "index", "kind", "universality_class", "phase", "reason")
+MEANS = (
+    "alpha", "alpha_hat", "log_frobenius_norm", "log_spectral_norm", "stable_rank",
+    "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "mp_soft_rank",
+)  # fmt: skip
+SUMS = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """The spectra of a model, measured.
+
+    Attributes:
+        layers: One row a matrix; columns in natural logarithms. Rows that could not be fitted have
+            ``valid=False`` and a ``reason``.
+        skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
+    """
+
+    layers: pd.DataFrame
+    skipped: pd.DataFrame
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts, and means and sums over the valid rows alone.
+
+        ``sum_alpha_hat`` is the first paper's Eq. 3, ``mean_alpha_hat`` what the published tables
+        print (there in log10); ``mean_log_spectral_norm`` and ``mean_log_frobenius_norm`` are its
+        Eq. 5. NaN where no row is valid.
+        """
+        valid = self.layers[self.layers["valid"]]
+        phases = self.layers["phase"].dropna().value_counts(sort=False)
+        return {
+            "num_layers": int(self.layers["name"].nunique()),
+            "num_matrices": len(self.layers),
+            "num_valid": len(valid),
+            "num_skipped": len(self.skipped),
+            "num_phases": {str(phase): int(count) for phase, count in phases.items()},
+            **{f"mean_{name}": float(valid[name].mean()) for name in MEANS},
+            **{f"sum_{name}": float(valid[name].sum(min_count=1)) for name in SUMS},
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps(self.to_dict(), indent=1))
+        os.replace(partial, path)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain lists and dicts, None where a value is missing."""
+        return {
+            "format": FORMAT,
+            "summary": {name: None if x != x else x for name, x in self.summary.items()},
+            "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
+            "skipped": json.loads(self.skipped.to_json(orient="records")),
+        }
+
+
+def make_report(rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> Report:
+    """A report with the columns in their order and types."""
+    types = dict.fromkeys(COLUMNS, "float64")
+    types |= dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "object") | {"valid": "bool"}
+    layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
+    return Report(layers, pd.DataFrame(skipped, columns=["name", "shape", "reason"]))
+
+
+def load_report(path: str | Path) -> Report:
+    """A report that :meth:`Report.save` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not such a report.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(f"{path} has format {content['format']}; this version reads {FORMAT}")
+        return make_report(content["layers"], content["skipped"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error

@@ -1,0 +1,260 @@
+"""A whole model measured: rows, reasons, files, and real checkpoints."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+import fitting
+import spectral_reg as sr
+from fitting._command_line import main
+
+RNG = np.random.default_rng(0)
+PARAMS = {
+    "conv": {"kernel": RNG.standard_normal((2, 2, 60, 80)), "bias": np.zeros(80)},
+    "fc": {"kernel": RNG.standard_normal((300, 100)).astype(np.float32)},
+    "nan": {"kernel": np.full((20, 20), np.nan)},
+    "one_nan": {"kernel": np.array([RNG.standard_normal((30, 20)), np.full((30, 20), np.nan)])},
+    "zero": {"kernel": np.zeros((20, 20))},
+    "small": {"kernel": RNG.standard_normal((5, 5))},
+    "constant": {"kernel": np.eye(30)},
+    "integer": {"kernel": np.ones((20, 20), int)},
+    "other": {"matrix": np.ones((20, 20))},
+}
+
+
+@pytest.fixture(scope="module")
+def report():
+    return fitting.evaluate(PARAMS, progress=False)
+
+
+def row(report, name, index=""):
+    layers = report.layers
+    return layers[(layers["name"] == name) & (layers["index"] == index)].iloc[0]
+
+
+def test_every_tensor_is_measured_or_skipped_with_a_reason(report):
+    reasons = dict(zip(report.skipped["name"], report.skipped["reason"], strict=True))
+    assert reasons == {
+        "conv/bias": "a scalar or a vector",
+        "integer/kernel": "of type int64",
+        "other/matrix": "its name is not that of a weight matrix",
+    }
+    assert report.summary["num_matrices"] == 4 + 1 + 1 + 2 + 1 + 1 + 1
+    assert report.summary["num_skipped"] == 3
+
+
+def test_what_cannot_be_fitted_keeps_its_row_and_a_reason(report):
+    for name, index, reason in (
+        ("nan/kernel", "", "NaN"),
+        ("one_nan/kernel", "1", "NaN"),
+        ("zero/kernel", "", "zero"),
+        ("small/kernel", "", "10"),
+        ("constant/kernel", "", ""),
+    ):
+        bad = row(report, name, index)
+        assert not bad["valid"]
+        assert reason in bad["reason"]
+        assert bad["reason"]
+        assert np.isnan(bad["alpha"])
+    assert np.isfinite(row(report, "one_nan/kernel", "0")["lambda_max"])
+
+
+def test_columns_agree_with_the_metrics(float64, report):
+    W = PARAMS["conv"]["kernel"][1, 0]
+    measured = row(report, "conv/kernel", "1,0")
+    for name in (
+        "spectral_norm", "lambda_max", "log_frobenius_norm", "log_spectral_norm", "stable_rank",
+        "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy",
+    ):  # fmt: skip
+        assert measured[name] == pytest.approx(float(getattr(sr, name)(W)), rel=1e-10), name
+    eigenvalues = np.linalg.svd(W, compute_uv=False) ** 2
+    fit = fitting.fit_power_law(eigenvalues)
+    if fit.valid:
+        assert measured["alpha"] == fit.alpha
+    phase = fitting.classify_phase(eigenvalues, W.shape)
+    assert measured["phase"] == phase.phase.name
+    assert measured["lambda_plus"] == phase.marchenko_pastur.lambda_plus
+    assert (measured["kind"], measured["rows"], measured["cols"], measured["hard_rank"]) == (
+        "conv", 60, 80, 60,
+    )  # fmt: skip
+
+
+def test_means_and_sums_are_over_valid_rows_alone(report):
+    valid = report.layers[report.layers["valid"]]
+    summary = report.summary
+    assert 0 < len(valid) < len(report.layers)
+    assert summary["num_valid"] == len(valid)
+    assert summary["mean_alpha"] == pytest.approx(valid["alpha"].mean())
+    assert summary["sum_alpha_hat"] == pytest.approx(
+        (valid["alpha"] * np.log(valid["lambda_max"])).sum()
+    )
+
+
+def test_convolutions_pooled_and_flattened():
+    conv = {"conv": PARAMS["conv"]}
+    pooled = fitting.evaluate(conv, conv="pooled", progress=False).layers.iloc[0]
+    flat = fitting.evaluate(conv, conv="flatten", progress=False).layers.iloc[0]
+    slices = fitting.evaluate(conv, progress=False).layers
+    assert (pooled["num_eigenvalues"], flat["num_eigenvalues"], len(slices)) == (240, 80, 4)
+    assert pooled["lambda_max"] == pytest.approx(slices["lambda_max"].max())
+    assert (flat["rows"], flat["cols"]) == (240, 80)
+
+
+def test_nnx_model_and_bfloat16():
+    model = nnx.Linear(64, 32, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)
+    layers = fitting.evaluate(model, progress=False).layers
+    assert list(layers["name"]) == ["kernel"]
+    exact = np.linalg.svd(np.asarray(model.kernel[...]).astype(float), compute_uv=False)
+    assert layers.loc[0, "spectral_norm"] == pytest.approx(exact[0], rel=1e-12)
+
+
+def test_p_value_on_request():
+    params = {"fc": {"kernel": RNG.standard_t(2, (300, 100))}}
+    report = fitting.evaluate(params, num_bootstrap=50, progress=False)
+    assert report.layers["valid"].all()
+    assert report.layers["p_value"].between(0, 1).all()
+
+
+def test_layers_by_pattern(report):
+    chosen = fitting.evaluate(PARAMS, layers=["fc/*", "conv/*"], progress=False)
+    assert set(chosen.layers["name"]) == {"fc/kernel", "conv/kernel"}
+    assert "not among the layers asked for" in set(chosen.skipped["reason"])
+
+
+def test_save_and_load(report, tmp_path):
+    path = report.save(tmp_path / "report.json")
+    loaded = fitting.load_report(path)
+    pd.testing.assert_frame_equal(loaded.layers, report.layers)
+    pd.testing.assert_frame_equal(loaded.skipped, report.skipped)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other\.json is no report"):
+        fitting.load_report(tmp_path / "other.json")
+
+
+def test_safetensors_and_torch_files_measure_the_same(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    weight = RNG.standard_normal((40, 60)).astype(np.float32)
+    save_file({"model.fc.weight": weight}, tmp_path / "a.safetensors")
+    state_dict = {"module.fc.weight": torch.from_numpy(weight)}
+    torch.save({"epoch": 3, "state_dict": state_dict}, tmp_path / "b.pth.tar")
+    torch.save(state_dict, tmp_path / "c.pt")
+    frames = [fitting.evaluate(path, progress=False).layers for path in sorted(tmp_path.iterdir())]
+    expected = fitting.evaluate({"fc": {"kernel": weight.T}}, progress=False).layers
+    for frame in frames:
+        pd.testing.assert_frame_equal(frame, expected)
+
+
+class Malicious:
+    def __reduce__(self):
+        return (open, ("planted", "w"))
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.pt").write_bytes(pickle.dumps({"w": Malicious()}, protocol=2))
+    with pytest.raises(ValueError, match="never loaded"):
+        fitting.evaluate(tmp_path / "bad.pt", progress=False)
+    assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", r"ends in '.txt'; expected one of \.pt"),
+        ("a.safetensors", b"short", "no readable safetensors"),
+        ("a.pt", b"", "a.pt"),
+        ("a.pt", b"PK\x03\x04 cut off", "a.pt"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    pytest.importorskip("torch", reason="needs torch")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        fitting.evaluate(tmp_path / name, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
+        (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
+        (PARAMS, {"layers": ["fc9/*"]}, "no weight matrix to measure"),
+        ({"a": np.ones(3)}, {}, "no leaf is named one of"),
+    ],
+)
+def test_bad_arguments(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        fitting.evaluate(model, progress=False, **options)
+
+
+def test_command_line(tmp_path, capsys):
+    save_file({"fc.weight": np.asarray(PARAMS["fc"]["kernel"])}, tmp_path / "a.safetensors")
+    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["num_matrices"] == 1
+    out = tmp_path / "report.json"
+    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--out", str(out)]) == 0
+    assert "RANDOM_LIKE" in capsys.readouterr().out
+    assert out.exists()
+    assert main(["evaluate", str(tmp_path / "missing.pt")]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "no checkpoint file at" in output.err
+    with pytest.raises(SystemExit) as usage:
+        main(["evaluate"])
+    assert usage.value.code == 2
+
+
+def test_trained_checkpoint_with_its_removed_layers(checkpoints):
+    """The distiller model of the first paper's Figure 4: five convolutions are all zero."""
+    pytest.importorskip("torch", reason="needs torch")
+    path = (
+        checkpoints / "distiller_resnet20" / "checkpoint_trained_4D_regularized_5Lremoved.pth.tar"
+    )
+    layers = fitting.evaluate(path, conv="pooled", progress=False).layers
+    zero = layers[layers["reason"] == "all weights are zero"]
+    assert len(zero) == 5
+    assert layers.loc[layers["valid"], "alpha"].between(1, 20).all()
+
+
+def test_norms_of_a_trained_checkpoint_are_weightwatchers(checkpoints):
+    pytest.importorskip("torch", reason="needs torch")
+    path = checkpoints / "distiller_resnet20" / "checkpoint_trained_dense.pth.tar"
+    ours = fitting.evaluate(path, conv="pooled", progress=False).layers.set_index("name")
+    theirs = pd.read_csv(checkpoints / "reference" / "ww_distiller_dense.csv")
+    for _, reference in theirs.iterrows():
+        name = reference["longname"].removeprefix("module.").replace(".", "/") + "/kernel"
+        # WeightWatcher scales the matrices of a convolution by 1 / sqrt 2... of its window.
+        factor = ours.loc[name, "lambda_max"] / reference["lambda_max"]
+        assert ours.loc[name, "stable_rank"] == pytest.approx(reference["stable_rank"], rel=1e-5)
+        assert ours.loc[name, "frobenius_norm"] ** 2 / factor == pytest.approx(
+            reference["norm"], rel=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("package", "absent"),
+    [
+        ("spectral_reg", ("torch", "powerlaw", "matplotlib", "pandas", "numba", "flax")),
+        ("fitting", ("torch", "matplotlib")),
+    ],
+)
+def test_imports_are_light(package, absent):
+    code = f"import sys, {package}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_spectral_reg_never_imports_fitting():
+    code = "import sys, spectral_reg; print('fitting' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
