@@ -134,8 +134,8 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     """
     values = sorted_spectrum(eigenvalues)
     long, short = check_shape(values, shape)
-    positive = values[values > values[-1] * long * np.finfo(np.float32).eps ** 2]
-    num_zeros = short - positive.size
+    num_zeros = _count_zeros(values, long)
+    positive = values[num_zeros:]
     if positive.size < _MIN_EIGENVALUES:
         return _nothing(
             shape, num_zeros, f"{positive.size} positive eigenvalues; {_MIN_EIGENVALUES} are needed"
@@ -230,6 +230,19 @@ def check_shape(values: NDArray[np.float64], shape: tuple[int, int]) -> tuple[in
             "pass one squared singular value for each of its short side, zeros included"
         )
     return int(max(shape)), int(min(shape))
+
+
+def _count_zeros(values: NDArray[np.float64], long: int) -> int:
+    """How many of the ascending eigenvalues are 0 to the accuracy that the weights have."""
+    zeros = 0
+    for dtype in (np.float64, np.float32):
+        floor = values[-1] * long * np.finfo(dtype).eps ** 2
+        below = int(np.searchsorted(values, floor, side="right"))
+        # Weights that were float32 once leave their zeros at the float32 floor, apart from the
+        # rest; a heavy tail may span as many decades, but without a gap.
+        if dtype is np.float64 or below == values.size or values[below] > 1e3 * values[below - 1]:
+            zeros = max(zeros, below)
+    return zeros
 
 
 class _Bulk(NamedTuple):

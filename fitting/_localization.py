@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from ._bulk_fit import check_matrix, fit_marchenko_pastur
 
@@ -119,6 +118,8 @@ def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> Localiz
 
 
 def _random_direction(length: int) -> LocalizationMeasures:
+    from scipy.special import ndtri
+
     largest = float(ndtri((1 + 0.5 ** (1 / length)) / 2))
     return LocalizationMeasures(
         localization_ratio=max(length * math.sqrt(2 / math.pi) / largest, 1.0),

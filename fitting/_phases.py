@@ -44,6 +44,8 @@ class PhaseCuts:
             in a tail of k eigenvalues 1.35 / sqrt(k), chance's share, is allowed as well.
         detached: Gap between the bulk and everything above it, in widths of the bulk, beyond which
             the eigenvalues above are spikes, however many; four Tracy-Widom widths are added.
+        random_ratio: lambda_max / lambda_plus up to which an eigenvalue above the edge is still
+            random-like: heavy-tailed but independent entries push it this far.
         edge_ratio: lambda_max / lambda_plus below which the bulk bleeds, plus six Tracy-Widom
             widths for the scatter of a small matrix.
         outlier_share: Share of the eigenvalues above the edge at which spikes become a decay.
@@ -56,6 +58,7 @@ class PhaseCuts:
     unexplained: float = 0.2
     tail_distance: float = 0.1
     detached: float = 0.2
+    random_ratio: float = 1.04
     edge_ratio: float = 1.25
     outlier_share: float = 0.065
 
@@ -104,7 +107,7 @@ def classify_phase(
        the rest still is a bulk, ``UNCLASSIFIED`` if neither law holds. (Eigenvalues that all stand
        clear of a good bulk are left to question 6.)
     4. Is there no bulk? ``UNCLASSIFIED``.
-    5. Does nothing lie above the edge? ``RANDOM_LIKE``. Only just? ``BLEEDING_OUT``.
+    5. Does nothing lie above the edge, to 4 %? ``RANDOM_LIKE``. Not far? ``BLEEDING_OUT``.
     6. Do many eigenvalues run on from the edge? ``BULK_DECAY``. Else ``BULK_SPIKES``.
 
     Args:
@@ -199,12 +202,14 @@ def _evidence(
     # Whatever stands out of the bulk, and at least a fifth: with xmin searched for, nearly every
     # spectrum has some short stretch that a power law fits.
     reach = max(outliers.size, round(count * cuts.unexplained), 2)
+    reach = min(reach, count - bulk.num_zeros)
     distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
     return evidence | {
         "num_outliers": float(outliers.size),
         "outlier_share": outliers.size / count,
         "bulk_ks_distance": bulk.ks_distance,
         "unexplained": outliers.size / count + bulk.ks_distance,
+        "random_ratio": values[-1] / bulk.lambda_plus,
         "edge_ratio": values[-1] / bulk.lambda_plus,
         "edge_ratio_cut": cuts.edge_ratio + 6 * bulk.edge_width / bulk.lambda_plus,
         "detached": gap,
@@ -254,9 +259,11 @@ def _decide(
         return Phase.UNCLASSIFIED, (misses, curved)
     if not bulk.valid:
         return Phase.UNCLASSIFIED, (bulk.reason, "too little lies above the edge for a heavy tail")
+    fits = f"the bulk follows the law to {evidence['bulk_ks_distance']:.1%}"
     if outliers == 0:
-        fits = f"the bulk follows the law to {evidence['bulk_ks_distance']:.1%}"
         return Phase.RANDOM_LIKE, (f"no eigenvalue above {bulk.spike_threshold:.4g}", fits)
+    if evidence["random_ratio"] < cuts.random_ratio:
+        return Phase.RANDOM_LIKE, (above, f"{largest}, no more than chance and tails give", fits)
     if evidence["edge_ratio"] < evidence["edge_ratio_cut"]:
         return Phase.BLEEDING_OUT, (above, f"{largest}, too near it for a spike")
     if evidence["outlier_share"] > cuts.outlier_share:

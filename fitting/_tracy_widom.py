@@ -6,8 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import airy
 
 # The law is 0 or 1 to 1e-11 outside; the kernel has decayed to 1e-16 at the reach.
 _SUPPORT = (-8.5, 10.0)
@@ -26,6 +24,9 @@ def _cdf(s: float) -> float:
         return 0.0
     if s >= _SUPPORT[1]:
         return 1.0
+    # scipy takes longer to import than numpy, and most users of the package never come here
+    from scipy.special import airy
+
     nodes, weights = _quadrature()
     kernel = airy(nodes[:, None] + nodes + s)[0]
     return float(np.linalg.det(np.eye(nodes.size) - weights[:, None] * kernel * weights))
@@ -74,6 +75,8 @@ def tracy_widom_quantile(p: float) -> float:
     """
     if not 0 < p < 1:
         raise ValueError(f"A probability between 0 and 1, both excluded, is needed; got {p}.")
+    from scipy.optimize import brentq
+
     return float(brentq(lambda s: _cdf(s) - p, *_SUPPORT, xtol=1e-10))
 
 

@@ -1,0 +1,178 @@
+"""How often `classify_phase` is right: planted families, Gaussian noise, heavy tails.
+
+    .venv/bin/python -m benchmarks.phases [--draws 40] [--noise-draws 1000] [--seed 2026]
+
+The cuts of `PhaseCuts` were set on other seeds than any that this script takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh_tridiagonal
+
+from fitting import Phase, classify_phase
+
+Shape = tuple[int, int]
+Array = NDArray[np.float64]
+SHAPES: tuple[Shape, ...] = ((1000, 400), (1000, 200), (600, 600), (384, 192), (4096, 384))
+VERDICT_SHAPES: tuple[Shape, ...] = ((64, 64), (128, 64), (512, 256), (1024, 1024))
+
+
+def haar(rows: int, cols: int, rng: np.random.Generator) -> Array:
+    """Orthonormal columns in random directions."""
+    directions, triangle = np.linalg.qr(rng.normal(size=(rows, cols)))
+    return directions * np.sign(np.diag(triangle))
+
+
+def edge(shape: Shape) -> float:
+    """Upper Marchenko-Pastur edge of noise with variance 1/N."""
+    return (1 + (min(shape) / max(shape)) ** 0.5) ** 2
+
+
+def noise(shape: Shape, rng: np.random.Generator) -> Array:
+    """Gaussian matrix with element variance 1/N."""
+    return rng.normal(size=shape) / max(shape) ** 0.5
+
+
+def plant(matrix: Array, targets: Iterable[float], rng: np.random.Generator) -> Array:
+    """Adds the rank-one signals that put eigenvalues of noise of variance 1/N at `targets`."""
+    rows, cols = matrix.shape
+    c = min(matrix.shape) / max(matrix.shape)
+    excess = np.maximum(np.asarray(targets) - 1 - c, 2 * c**0.5)
+    theta = np.sqrt((excess + np.sqrt(np.maximum(excess**2 - 4 * c, 0.0))) / 2)
+    return matrix + (haar(rows, theta.size, rng) * theta) @ haar(cols, theta.size, rng).T
+
+
+def eigenvalues(matrix: Array) -> Array:
+    """Squared singular values."""
+    return np.linalg.svd(matrix, compute_uv=False) ** 2
+
+
+def gaussian_spectrum(shape: Shape, rng: np.random.Generator) -> Array:
+    """Eigenvalues of W^T W for a Gaussian W, drawn from its bidiagonal form: no N x M matrix."""
+    long, short = max(shape), min(shape)
+    diagonal = np.sqrt(rng.chisquare(long - np.arange(short)))
+    off = np.sqrt(rng.chisquare(short - 1 - np.arange(short - 1)))
+    square = diagonal**2
+    square[1:] += off**2
+    return np.maximum(eigvalsh_tridiagonal(square, diagonal[:-1] * off), 0.0)
+
+
+def random_like(shape: Shape, rng: np.random.Generator) -> Array:
+    """Pure noise."""
+    return eigenvalues(noise(shape, rng))
+
+
+def bleeding_out(shape: Shape, rng: np.random.Generator) -> Array:
+    """Signals for 2.5 % of the eigenvalues within 15 % of the edge."""
+    count = round(0.025 * min(shape))
+    return eigenvalues(plant(noise(shape, rng), edge(shape) * rng.uniform(1, 1.15, count), rng))
+
+
+def bulk_spikes(shape: Shape, rng: np.random.Generator) -> Array:
+    """Nine spikes at 1.35 to 4 times the edge."""
+    return eigenvalues(plant(noise(shape, rng), edge(shape) * rng.uniform(1.35, 4, 9), rng))
+
+
+def bulk_decay(shape: Shape, rng: np.random.Generator) -> Array:
+    """A tenth of the eigenvalues falling off exponentially from the edge, and nine spikes."""
+    decay = 1 + rng.exponential(0.25, round(0.1 * min(shape)))
+    targets = edge(shape) * np.concatenate([decay, rng.uniform(1.7, 2.4, 9)])
+    return eigenvalues(plant(noise(shape, rng), targets, rng))
+
+
+def heavy_spectrum(shape: Shape, rng: np.random.Generator) -> Array:
+    """A power-law sample with alpha = 2.5: with Haar vectors, these are all that is seen."""
+    return (1 - rng.uniform(size=min(shape))) ** (-1 / 1.5)
+
+
+def heavy_entries(shape: Shape, rng: np.random.Generator) -> Array:
+    """Symmetric Pareto entries with mu = 1.5."""
+    sizes = (1 - rng.uniform(size=shape)) ** (-1 / 1.5)
+    return eigenvalues(rng.choice([-1.0, 1.0], size=shape) * sizes)
+
+
+def hard_collapse(shape: Shape, rng: np.random.Generator) -> Array:
+    """Noise with the smallest 70 % of the singular values set to zero."""
+    values = random_like(shape, rng)
+    values[round(0.3 * values.size) :] = 0
+    return values
+
+
+def soft_collapse(shape: Shape, rng: np.random.Generator) -> Array:
+    """Noise with all but nine singular values shrunk to 3 %."""
+    values = random_like(shape, rng)
+    values[9:] *= 0.03**2
+    return values
+
+
+FAMILIES: dict[str, tuple[Phase, Callable[[Shape, np.random.Generator], Array]]] = {
+    "random": (Phase.RANDOM_LIKE, random_like),
+    "bleeding": (Phase.BLEEDING_OUT, bleeding_out),
+    "bulk+spikes": (Phase.BULK_SPIKES, bulk_spikes),
+    "bulk-decay": (Phase.BULK_DECAY, bulk_decay),
+    "heavy (a)": (Phase.HEAVY_TAILED, heavy_spectrum),
+    "heavy (b)": (Phase.HEAVY_TAILED, heavy_entries),
+    "collapse (hard)": (Phase.RANK_COLLAPSE, hard_collapse),
+    "collapse (soft)": (Phase.RANK_COLLAPSE, soft_collapse),
+}
+
+
+def phases(family: str, shape: Shape, draws: int, seed: int) -> Counter[Phase]:
+    """Phases given to fresh draws of a family."""
+    generate = FAMILIES[family][1]
+    rng = np.random.default_rng([seed, *shape, list(FAMILIES).index(family)])
+    return Counter(classify_phase(generate(shape, rng), shape).phase for _ in range(draws))
+
+
+def healthy(
+    generate: Callable[[Shape, np.random.Generator], Array], shape: Shape, draws: int, seed: int
+) -> int:
+    """How many draws get a valid power law and HEAVY_TAILED."""
+    rng = np.random.default_rng([seed, *shape])
+    results = (classify_phase(generate(shape, rng), shape) for _ in range(draws))
+    return sum(r.power_law.valid and r.phase is Phase.HEAVY_TAILED for r in results)
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=40, help="draws of each family and shape")
+    parser.add_argument("--noise-draws", type=int, default=1000, help="draws in the second table")
+    parser.add_argument("--seed", type=int, default=2026)
+    args = parser.parse_args()
+    start = time.perf_counter()
+
+    print(f"Right of {args.draws} draws, seed {args.seed}")
+    print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in SHAPES))
+    right = total = 0
+    for family, (phase, _) in FAMILIES.items():
+        row, wrong = f"{family:16}", Counter[Phase]()
+        for shape in SHAPES:
+            found = phases(family, shape, args.draws, args.seed)
+            row += f"{found[phase]:12}"
+            right, total = right + found.pop(phase, 0), total + args.draws
+            wrong += found
+        print(row + "".join(f"  {count} {p.name}" for p, count in wrong.items()), flush=True)
+    print(f"{right}/{total} = {right / total:.2%}\n")
+
+    print(f"Valid power law and HEAVY_TAILED, of {args.noise_draws} draws")
+    print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in VERDICT_SHAPES))
+    for name, generate, draws in (
+        ("Gaussian", gaussian_spectrum, args.noise_draws),
+        ("heavy (a)", heavy_spectrum, args.noise_draws // 2),
+        ("heavy (b)", heavy_entries, args.noise_draws // 2),
+    ):
+        shares = (healthy(generate, shape, draws, args.seed) / draws for shape in VERDICT_SHAPES)
+        print(f"{name:16}" + "".join(f"{share:12.1%}" for share in shares), flush=True)
+    print(f"{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""The phases: planted families, what must not be called heavy, invariance, bad input."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import fitting
+from benchmarks.phases import (
+    FAMILIES,
+    SHAPES,
+    edge,
+    eigenvalues,
+    gaussian_spectrum,
+    haar,
+    healthy,
+    heavy_entries,
+    heavy_spectrum,
+    noise,
+    phases,
+    plant,
+)
+from fitting import Phase, classify_phase
+
+SEED = 41
+
+
+# --- T17
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_planted_families_are_named_rightly(family):
+    expected = FAMILIES[family][0]
+    for shape in SHAPES:
+        draws = 1 if shape[0] == 4096 else 3
+        assert phases(family, shape, draws, SEED) == {expected: draws}, shape
+
+
+@pytest.mark.slow
+def test_planted_families_are_named_rightly_in_985_of_1000():
+    right = total = 0
+    for family, (expected, _) in FAMILIES.items():
+        for shape in SHAPES:
+            right += phases(family, shape, 25, SEED + 1)[expected]
+            total += 25
+    assert right >= 0.985 * total
+
+
+def test_exact_power_law_spectrum_is_heavy():
+    values = (1 - (np.arange(400) + 0.5) / 400) ** (-1 / 1.5)
+    result = classify_phase(values, (1000, 400))
+    assert result.phase is Phase.HEAVY_TAILED
+    assert result.power_law.alpha == pytest.approx(2.5, abs=0.02)
+    assert result.mp_soft_rank == 0
+    assert 0 < result.mp_soft_rank_raw < 0.1
+
+
+def test_soft_rank_falls_from_phase_to_phase():
+    rng = np.random.default_rng(SEED)
+    ranks = [
+        classify_phase(FAMILIES[family][1]((1000, 400), rng), (1000, 400)).mp_soft_rank
+        for family in ("random", "bleeding", "bulk-decay", "heavy (b)")
+    ]
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[0] > 0.97
+    assert ranks[-1] == 0
+
+
+def test_tail_over_thirty_decades_is_no_rank_collapse():
+    rng = np.random.default_rng(SEED)
+    entries = rng.choice([-1.0, 1.0], (400, 200)) * (1 - rng.uniform(size=(400, 200))) ** -2
+    result = classify_phase(entries)
+    assert result.evidence["zero_share"] == 0
+    assert result.phase is Phase.HEAVY_TAILED
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_low_rank_is_seen_at_either_accuracy(dtype):
+    rng = np.random.default_rng(SEED)
+    matrix = (rng.normal(size=(300, 60)) @ rng.normal(size=(60, 100))).astype(dtype)
+    result = classify_phase(matrix)
+    assert result.phase is Phase.RANK_COLLAPSE
+    assert result.evidence["zero_share"] == pytest.approx(0.4)
+
+
+# --- Gaussian noise is not healthy, heavy tails are
+
+
+@pytest.mark.parametrize(("shape", "draws"), [((64, 64), 200), ((128, 64), 200), ((512, 256), 20)])
+def test_gaussian_noise_is_not_heavy(shape, draws):
+    assert healthy(gaussian_spectrum, shape, draws, SEED) <= 0.02 * draws
+
+
+@pytest.mark.parametrize("generate", [heavy_spectrum, heavy_entries])
+@pytest.mark.parametrize(("shape", "draws"), [((128, 64), 60), ((512, 256), 20)])
+def test_heavy_spectra_are_heavy(generate, shape, draws):
+    assert healthy(generate, shape, draws, SEED) >= 0.95 * draws
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(64, 64), (128, 64), (512, 256), (1024, 1024)])
+def test_verdicts_on_a_thousand_draws(shape):
+    assert healthy(gaussian_spectrum, shape, 1000, SEED) <= 20
+    draws = 50 if shape[0] == 1024 else 500
+    found = [healthy(generate, shape, draws, SEED) for generate in (heavy_spectrum, heavy_entries)]
+    needed = 0.9 if shape == (64, 64) else 0.95
+    assert min(found) >= needed * draws
+
+
+def test_gaussian_spectrum_is_that_of_a_gaussian_matrix():
+    rng = np.random.default_rng(SEED)
+    spectra = np.stack([gaussian_spectrum((60, 40), rng) for _ in range(400)])
+    direct = np.stack([eigenvalues(rng.normal(size=(60, 40)))[::-1] for _ in range(400)])
+    np.testing.assert_allclose(spectra.mean(axis=0), direct.mean(axis=0), rtol=0.05, atol=0.15)
+
+
+# --- the panel of false positives, 1000 x 400
+
+
+def entries(name):
+    rng = np.random.default_rng(SEED)
+    shape = (1000, 400)
+    return {
+        "uniform": lambda: rng.uniform(-1, 1, shape),
+        "Rademacher": lambda: rng.choice([-1.0, 1.0], shape),
+        "Laplace": lambda: rng.laplace(size=shape),
+        "t5": lambda: rng.standard_t(5, shape),
+        "truncated normal": lambda: np.clip(rng.normal(size=shape), -2, 2),
+        "mean 0.02": lambda: rng.normal(0.02, 1, shape),
+        "mean 0.1": lambda: rng.normal(0.1, 1, shape),
+        "mean 1": lambda: rng.normal(1, 1, shape),
+        "t3": lambda: rng.standard_t(3, shape),
+        "rows scaled": lambda: rng.normal(size=shape) * rng.uniform(0.5, 1.5, (1000, 1)),
+        "columns scaled": lambda: rng.normal(size=shape) * rng.uniform(0.5, 1.5, 400),
+        "orthogonal": lambda: haar(1000, 400, rng),
+        "nearly orthogonal": lambda: haar(1000, 400, rng) + 0.1 * noise(shape, rng),
+        "product": lambda: rng.normal(size=shape) @ rng.normal(size=(400, 400)),
+        "dead columns": lambda: rng.normal(size=shape) * (rng.uniform(size=400) > 0.3),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    "name", ["uniform", "Rademacher", "Laplace", "t5", "truncated normal", "mean 0.02"]
+)
+def test_independent_entries_are_random_like(name):
+    result = classify_phase(entries(name))
+    assert result.phase is Phase.RANDOM_LIKE
+    assert result.marchenko_pastur.num_spikes <= 1
+
+
+@pytest.mark.parametrize(("name", "num_spikes"), [("mean 0.1", 1), ("mean 1", 1)])
+def test_a_mean_is_one_spike(name, num_spikes):
+    result = classify_phase(entries(name))
+    assert result.phase is Phase.BULK_SPIKES
+    assert result.marchenko_pastur.num_spikes == num_spikes
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("t3", Phase.BULK_SPIKES),
+        # A profile of variances spreads the bulk past its edge: no spectrum tells it from a signal.
+        ("rows scaled", Phase.BLEEDING_OUT),
+        ("columns scaled", Phase.BULK_DECAY),
+        ("orthogonal", Phase.UNCLASSIFIED),
+        ("nearly orthogonal", Phase.UNCLASSIFIED),
+        ("product", Phase.UNCLASSIFIED),
+        ("dead columns", Phase.RANK_COLLAPSE),
+    ],
+)
+def test_what_looks_like_a_signal_or_a_tail(name, phase):
+    assert classify_phase(entries(name)).phase is phase
+
+
+# --- what a result says
+
+
+def test_result_carries_reasons_evidence_and_margins():
+    rng = np.random.default_rng(SEED)
+    matrix = plant(noise((600, 300), rng), edge((600, 300)) * np.array([1.6, 2.5]), rng)
+    result = classify_phase(matrix)
+    assert result.phase is Phase.BULK_SPIKES
+    assert result.reasons[0].startswith("2 eigenvalues lie above")
+    assert result.evidence["num_outliers"] == 2
+    assert result.evidence["outlier_share"] == pytest.approx(2 / 300)
+    assert result.margins["outlier_share"] == pytest.approx(2 / 300 - 0.065)
+    assert result.margins["edge_ratio"] == pytest.approx(
+        result.evidence["edge_ratio"] - result.evidence["edge_ratio_cut"]
+    )
+    assert all(math.isfinite(value) for value in result.evidence.values())
+    with pytest.raises(TypeError):
+        result.evidence["num_outliers"] = 3
+
+
+def test_cuts_can_be_set():
+    rng = np.random.default_rng(SEED)
+    matrix = plant(noise((600, 300), rng), edge((600, 300)) * np.array([1.6, 2.5]), rng)
+    assert classify_phase(matrix, cuts=fitting.PhaseCuts(edge_ratio=5)).phase is Phase.BLEEDING_OUT
+    many = fitting.PhaseCuts(outlier_share=0.001, detached=9)
+    assert classify_phase(matrix, cuts=many).phase is Phase.BULK_DECAY
+
+
+def test_many_spikes_clear_of_the_bulk_stay_spikes():
+    rng = np.random.default_rng(SEED)
+    targets = edge((128, 64)) * rng.uniform(2, 100, 20)
+    assert classify_phase(plant(noise((128, 64), rng), targets, rng)).phase is Phase.BULK_SPIKES
+
+
+# --- invariance (T10) and orientation
+
+
+@pytest.mark.parametrize("family", ["random", "bulk+spikes", "bulk-decay", "heavy (b)"])
+def test_phase_is_scale_free(family):
+    values = FAMILIES[family][1]((384, 192), np.random.default_rng(SEED))
+    first = classify_phase(values, (384, 192))
+    for scale in (1e-12, 1e9):
+        other = classify_phase(scale * values[::-1], (192, 384))
+        assert other.phase is first.phase
+        for name, value in first.evidence.items():
+            assert other.evidence[name] == pytest.approx(value, rel=1e-5, abs=1e-9), name
+
+
+def test_phase_does_not_depend_on_basis_or_orientation():
+    rng = np.random.default_rng(SEED)
+    matrix = plant(noise((300, 150), rng), edge((300, 150)) * np.array([2.0, 3.0]), rng)
+    turned = haar(300, 300, rng) @ matrix @ haar(150, 150, rng).T
+    results = [classify_phase(m) for m in (matrix, matrix.T, turned, matrix.astype(np.float32))]
+    assert {r.phase for r in results} == {Phase.BULK_SPIKES}
+    ranks = [r.mp_soft_rank for r in results]
+    np.testing.assert_allclose(ranks, ranks[0], rtol=1e-5)
+
+
+# --- degenerate and bad input
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "phase", "reason"),
+    [
+        (np.ones(10), (192, 10), Phase.UNCLASSIFIED, "10 eigenvalues; 50 are needed"),
+        (np.zeros(100), (100, 100), Phase.UNCLASSIFIED, "all eigenvalues are zero"),
+        (np.ones(100), (300, 100), Phase.UNCLASSIFIED, "unexplained"),
+        (np.eye(100)[0], (300, 100), Phase.RANK_COLLAPSE, "99% of the eigenvalues are zero"),
+        (np.r_[np.zeros(88), np.ones(12)], (100, 100), Phase.RANK_COLLAPSE, "88%"),
+        (np.r_[np.zeros(45), np.arange(1.0, 6.0)], (50, 50), Phase.RANK_COLLAPSE, "90%"),
+    ],
+)
+def test_degenerate_spectra(values, shape, phase, reason):
+    result = classify_phase(values, shape)
+    assert result.phase is phase
+    assert reason in result.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "message"),
+    [
+        (np.ones(5), None, "expected shape with a vector"),
+        (np.ones(5), (5, 4), "has 4 eigenvalues, got 5"),
+        (np.ones((5, 4)), (5, 5), "expected shape"),
+        (np.ones((2, 3, 4)), None, "expected a matrix"),
+        (np.full((60, 60), np.nan), None, "NaN"),
+        (-np.ones(60), (60, 60), "negative"),
+        (np.full(60, np.inf), (60, 60), "infinite"),
+        (np.zeros((0, 5)), None, "expected a matrix"),
+        ([], (0, 0), "empty"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason(given, shape, message):
+    with pytest.raises(ValueError, match=message):
+        classify_phase(given, shape)
+
+
+def test_every_phase_of_the_paper_is_found():
+    rng = np.random.default_rng(SEED)
+    found = Counter(
+        classify_phase(generate((384, 192), rng), (384, 192)).phase
+        for _, generate in FAMILIES.values()
+    )
+    assert set(found) == set(Phase) - {Phase.UNCLASSIFIED}
