@@ -38,7 +38,9 @@ PRESETS = {
     "smoke": Preset((32,), epochs=1, train_size=64, test_size=32),
 }
 PENALTY = "log_stable_rank"
-STRENGTH = 0.1
+# Digits, b = 256, seed 0: FC1 stable rank 219 without, 165 at 0.1 and 106 at 0.3, which is that of
+# b = 16 (100); the training loss and the test accuracy stay the same at both.
+STRENGTH = 0.3
 
 
 def sweep(preset: str, data_name: str, seed: int) -> list[Config]:

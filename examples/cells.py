@@ -122,9 +122,10 @@ def read(path: Path, config_class: type[ConfigT]) -> Cell[ConfigT] | None:
         The cell, or None where the file is no such cell: damaged, or of another experiment.
     """
     try:
-        with np.load(path) as file:
-            record = json.loads(str(file[_RECORD]))
-            arrays = {name: file[name] for name in file.files if name != _RECORD}
+        # np.load leaves a damaged file open where it was given a path.
+        with path.open("rb") as file, np.load(file) as contents:
+            record = json.loads(str(contents[_RECORD]))
+            arrays = {name: contents[name] for name in contents.files if name != _RECORD}
         config = config_class(**record.pop("config"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from examples.report import Row
 
 # Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
 _DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}
 _LIGHT = {"color": "#e8963a", "marker": "s", "linestyle": "--"}
+_BARS, _LAW = "#b9c4d0", "#c8102e"
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -91,13 +93,11 @@ def _spectrum(axes: Axes, row: Row, name: str, limits: tuple[float, float]) -> N
     eigenvalues = layer.eigenvalues[layer.eigenvalues > 0]
     edges = np.geomspace(*limits, 61)
     heights, _ = np.histogram(eigenvalues, edges)
-    axes.stairs(
-        heights / layer.eigenvalues.size / np.diff(edges), edges, fill=True, color="#b9c4d0"
-    )
+    axes.stairs(heights / layer.eigenvalues.size / np.diff(edges), edges, fill=True, color=_BARS)
     x = np.geomspace(*limits, 2000)
     law = layer.fits.marchenko_pastur
     density = law.density(x)
-    axes.plot(x[density > 0], density[density > 0], color="#c8102e", linewidth=1.6)
+    axes.plot(x[density > 0], density[density > 0], color=_LAW, linewidth=1.6)
     if layer.has_tail:
         tail = layer.fits.power_law
         x = np.geomspace(tail.xmin, layer.lambda_max, 50)
@@ -127,16 +127,26 @@ def spectra(rows: Sequence[Row], title: str, *, layer: str = "fc1") -> Figure:
             axes.set(xscale="log", yscale="log")
             _spectrum(axes, row, layer, limits)
             axes.tick_params(labelbottom=True)
-        for axes in grid.flat[len(rows) :]:
-            axes.set_axis_off()
-        figure.supxlabel("eigenvalue λ of WᵀW", fontsize=9)
-        figure.supylabel("density", fontsize=9)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+        for axes in grid[:, 0]:
+            axes.set_ylabel("density")
+        # The last panel of each column carries the label, though the grid may go on empty below.
+        for axes in grid.flat[max(0, len(rows) - num_columns) : len(rows)]:
+            axes.set_xlabel("eigenvalue λ of WᵀW")
         handles = [
-            Patch(color="#b9c4d0", label="eigenvalues"),
-            Line2D([], [], color="#c8102e", label="Marchenko-Pastur fit"),
+            Patch(color=_BARS, label=f"{layer.upper()}, eigenvalues"),
+            Line2D([], [], color=_LAW, label="Marchenko-Pastur fit"),
             Line2D([], [], color="black", linestyle="--", label="power-law fit"),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        free = list(grid.flat[len(rows) :])
+        for axes in free:
+            axes.set_axis_off()
+        if free:
+            free[0].legend(handles=handles, loc="center", fontsize=10)
+        else:
+            figure.legend(handles=handles, loc="outside lower center", ncols=3)
         figure.suptitle(title)
     return figure
 

@@ -16,7 +16,9 @@ from examples.cells import Cell
 from examples.training import LAYERS, Config
 
 SHAPES = {"fc1": (4096, 384), "fc2": (384, 192)}
-# A steeper "tail" than this is the edge of the bulk: pure noise of these shapes fits 7 to 40.
+# Any spectrum's upper end fits some power law, pure noise included. A tail is one where a few
+# eigenvalues stand out of the bulk for it to describe, and where it is not as steep as an edge.
+MIN_OUTLIERS = 5
 MAX_ALPHA = 6.0
 
 
@@ -31,12 +33,11 @@ class Layer(NamedTuple):
 
     @property
     def has_tail(self) -> bool:
-        """Whether the power-law fit is one of a tail at all."""
-        return (
-            self.fits is not None
-            and self.fits.power_law.valid
-            and self.fits.power_law.alpha <= MAX_ALPHA
-        )
+        """Whether there is a tail for the power-law fit to describe."""
+        if self.fits is None:
+            return False
+        tail, bulk = self.fits.power_law, self.fits.marchenko_pastur
+        return tail.valid and tail.alpha <= MAX_ALPHA and bulk.num_spikes >= MIN_OUTLIERS
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """Plain training of MiniAlexNet: a Python loop over jitted steps."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -128,46 +129,42 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, loss
     return step
 
 
-def make_refresh(graph: nnx.GraphDef) -> Callable[[dict, dict, jax.Array], dict]:
-    """Makes the function that measures batch norm's statistics anew, on the images it is given.
+@functools.partial(jax.jit, static_argnums=0)
+def fresh_statistics(
+    graph: nnx.GraphDef, params: dict, batch_stats: dict, images: jax.Array
+) -> dict:
+    """Measures batch norm's statistics anew, on the images given.
 
     The running averages forget 1 % of their past a step. After the 36 steps that a large batch gets
     in a short run they are mostly their own starting values (seen on the digits at b = 256: 36 % of
     the test images right, and 92 % with fresh statistics), and a large batch would seem to
     generalize badly for that alone. Over the papers' 100 epochs it makes no difference.
     """
-
-    @jax.jit
-    def refresh(params: dict, batch_stats: dict, images: jax.Array) -> dict:
-        model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
-        model.norm1.momentum = model.norm2.momentum = 0.0
-        model(images, train=True)
-        return nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-
-    return refresh
+    model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
+    model.norm1.momentum = model.norm2.momentum = 0.0
+    model(images, train=True)
+    return nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
 
-def make_accuracy(
-    graph: nnx.GraphDef,
-) -> Callable[[dict, dict, np.ndarray, np.ndarray], float]:
-    """Makes the function of parameters, statistics, images and labels that gives the accuracy."""
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(graph: nnx.GraphDef, params: dict, batch_stats: dict, images: jax.Array) -> jax.Array:
+    model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
+    return jnp.argmax(model(images, train=False), axis=-1)
 
-    @jax.jit
-    def predict(params: dict, batch_stats: dict, images: jax.Array) -> jax.Array:
-        model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
-        return jnp.argmax(model(images, train=False), axis=-1)
 
-    def accuracy(params: dict, batch_stats: dict, images: np.ndarray, labels: np.ndarray) -> float:
-        correct = 0
-        for start in range(0, len(images), _EVALUATION_BATCH):
-            batch = images[start : start + _EVALUATION_BATCH]
-            # A last batch of another size would be compiled anew.
-            padding = [(0, _EVALUATION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
-            answers = np.asarray(predict(params, batch_stats, np.pad(batch, padding)))[: len(batch)]
-            correct += int((answers == labels[start : start + _EVALUATION_BATCH]).sum())
-        return correct / len(images)
-
-    return accuracy
+def accuracy(
+    graph: nnx.GraphDef, params: dict, batch_stats: dict, images: np.ndarray, labels: np.ndarray
+) -> float:
+    """Gives the share of the images that the network answers right."""
+    correct = 0
+    for start in range(0, len(images), _EVALUATION_BATCH):
+        batch = images[start : start + _EVALUATION_BATCH]
+        # A last batch of another size would be compiled anew.
+        padding = [(0, _EVALUATION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
+        answers = _predict(graph, params, batch_stats, np.pad(batch, padding))
+        expected = labels[start : start + _EVALUATION_BATCH]
+        correct += int((np.asarray(answers)[: len(batch)] == expected).sum())
+    return correct / len(images)
 
 
 def spectra(params: dict) -> dict[str, np.ndarray]:
@@ -214,7 +211,6 @@ def train(
     graph, params, batch_stats = initial(config)
     optimizer = make_optimizer(config)
     step = jax.jit(make_step(graph, optimizer, config.loss), donate_argnums=0)
-    refresh, accuracy = make_refresh(graph), make_accuracy(graph)
     state = State(params, batch_stats, optimizer.init(params))
     images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
     images_for_norms = images[:_NUM_IMAGES_FOR_NORMS]
@@ -239,18 +235,20 @@ def train(
         history["train_loss"].append(float(loss))
         history["train_accuracy"].append(float(correct))
         measured.append(spectra(state.params))
-        stats = refresh(state.params, state.batch_stats, images_for_norms)
+        stats = fresh_statistics(graph, state.params, state.batch_stats, images_for_norms)
         history["test_accuracy"].append(
-            accuracy(state.params, stats, dataset.test_images[some], dataset.test_labels[some])
+            accuracy(
+                graph, state.params, stats, dataset.test_images[some], dataset.test_labels[some]
+            )
         )
-    stats = refresh(state.params, state.batch_stats, images_for_norms)
+    stats = fresh_statistics(graph, state.params, state.batch_stats, images_for_norms)
     metrics: dict[str, list[float] | float] = {
         **history,
         "final_train_accuracy": accuracy(
-            state.params, stats, dataset.train_images, dataset.train_labels
+            graph, state.params, stats, dataset.train_images, dataset.train_labels
         ),
         "final_test_accuracy": accuracy(
-            state.params, stats, dataset.test_images, dataset.test_labels
+            graph, state.params, stats, dataset.test_images, dataset.test_labels
         ),
     }
     eigenvalues = {layer: np.stack([at[layer] for at in measured]) for layer in LAYERS}
