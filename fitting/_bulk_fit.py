@@ -19,6 +19,8 @@ _SPIKE_QUANTILE = 0.999
 # tails bleed in.
 _WINDOW = (0.1, 0.7)
 _MIN_EIGENVALUES = 10
+# Beyond, the products that the fit takes leave float64.
+_RANGE = (1e-140, 1e140)
 # Share of the eigenvalues by which the bulk may miss the law. For pure noise the largest miss
 # shrinks as 1/M, far below it; a spectrum without a bulk misses by a fifth or more.
 _KS_CUT = 0.08
@@ -136,6 +138,9 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     long, short = check_shape(values, shape)
     num_zeros = _count_zeros(values, long)
     positive = values[num_zeros:]
+    if not _RANGE[0] < values[-1] < _RANGE[1] and positive.size:
+        reason = f"the largest eigenvalue is {values[-1]:.2g}, at the end of float64; rescale"
+        return _nothing(shape, num_zeros, reason)
     if positive.size < _MIN_EIGENVALUES:
         return _nothing(
             shape, num_zeros, f"{positive.size} positive eigenvalues; {_MIN_EIGENVALUES} are needed"
@@ -236,11 +241,11 @@ def _count_zeros(values: NDArray[np.float64], long: int) -> int:
     """How many of the ascending eigenvalues are 0 to the accuracy that the weights have."""
     zeros = 0
     for dtype in (np.float64, np.float32):
-        floor = values[-1] * long * np.finfo(dtype).eps ** 2
+        floor = values[-1] * (long * np.finfo(dtype).eps ** 2)
         below = int(np.searchsorted(values, floor, side="right"))
         # Weights that were float32 once leave their zeros at the float32 floor, apart from the
         # rest; a heavy tail may span as many decades, but without a gap.
-        if dtype is np.float64 or below == values.size or values[below] > 1e3 * values[below - 1]:
+        if dtype is np.float64 or below == values.size or values[below] / 1e3 > values[below - 1]:
             zeros = max(zeros, below)
     return zeros
 

@@ -232,6 +232,8 @@ def _decide(
         return Phase.UNCLASSIFIED, ("all eigenvalues are zero",)
     if evidence["zero_share"] > cuts.zero_share:
         return Phase.RANK_COLLAPSE, (f"{evidence['zero_share']:.0%} of the eigenvalues are zero",)
+    if bulk.bulk is None:
+        return Phase.UNCLASSIFIED, (bulk.reason,)
     outliers = int(evidence["num_outliers"])
     above = (
         f"{outliers} eigenvalue{' lies' if outliers == 1 else 's lie'} above "
