@@ -20,6 +20,7 @@ from ._penalty import hinge as hinge
 from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
 from ._spectral_metric import SpectralMetric as SpectralMetric
+from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
 from ._transformation import SpectralPenaltyState as SpectralPenaltyState
 from ._transformation import add_spectral_penalty as add_spectral_penalty
@@ -46,6 +47,7 @@ __all__ = [
     "log_stable_rank",
     "log_stable_rank_ratio",
     "matrix_entropy",
+    "norm_metric",
     "params_from_torch",
     "path_name",
     "smooth_hill",

@@ -47,10 +47,8 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
         Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.
     """
     W = as_matrices(W)
-    rows, cols = W.shape[-2:]
-    tall = W if rows >= cols else jnp.swapaxes(W, -1, -2)
-    result = _tall_eigenvalues(tall)
-    return result / max(rows, cols) if normalize else result
+    result = _tall_eigenvalues(tall(W))
+    return result / max(W.shape[-2:]) if normalize else result
 
 
 def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
@@ -68,9 +66,23 @@ def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
     return W.astype(jnp.promote_types(W.dtype, jnp.float32))
 
 
+def tall(W: jax.Array) -> jax.Array:
+    """The matrix with its longer side first."""
+    return W if W.shape[-2] >= W.shape[-1] else jnp.swapaxes(W, -1, -2)
+
+
+def gram(W: jax.Array) -> jax.Array:
+    """W^T W in full precision, of which the default is less on a GPU or TPU."""
+    return jnp.einsum("...ni,...nj->...ij", W, W, precision=HIGHEST)
+
+
+def singular_vectors(W: jax.Array) -> jax.Array:
+    """Right singular vectors ``[..., M, M]`` of a tall matrix as columns, ascending."""
+    return jnp.linalg.eigh(gram(W), symmetrize_input=False)[1]
+
+
 def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    gram = jnp.einsum("...ni,...nj->...ij", W, W, precision=HIGHEST)
-    _, V = jnp.linalg.eigh(gram, symmetrize_input=False)
+    V = singular_vectors(W)
     WV = jnp.matmul(W, V, precision=HIGHEST)
     squared_norms = jnp.sum(WV * WV, axis=-2)
     # Below the resolution of the Gram matrix eigh's order is arbitrary. Sorting the M values is
@@ -92,3 +104,27 @@ def _tall_eigenvalues_jvp(
     values, V, WV, order = _decompose(W)
     derivatives = 2 * jnp.sum(WV * jnp.matmul(dW, V, precision=HIGHEST), axis=-2)
     return values, jnp.take_along_axis(derivatives, order, axis=-1)
+
+
+def largest_eigenvalue(W: jax.Array) -> jax.Array:
+    """lambda_max of W^T W, with the gradient 2 (W v) v^T: no product of N M^2 beyond the Gram's."""
+    return _tall_largest_eigenvalue(tall(W))
+
+
+@jax.custom_jvp
+def _tall_largest_eigenvalue(W: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(_times(W, singular_vectors(W)[..., -1])), axis=-1)
+
+
+@_tall_largest_eigenvalue.defjvp
+def _tall_largest_eigenvalue_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (W,), (dW,) = primals, tangents
+    v = singular_vectors(W)[..., -1]
+    Wv = _times(W, v)
+    return jnp.sum(Wv * Wv, axis=-1), 2 * jnp.sum(Wv * _times(dW, v), axis=-1)
+
+
+def _times(W: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("...nm,...m->...n", W, v, precision=HIGHEST)

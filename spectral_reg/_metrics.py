@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ._eigenvalues import as_matrices
-from ._spectral_metric import spectral_metric
+from ._spectral_metric import norm_metric, spectral_metric
 
 # Half-width in ln(lambda_max) of the guard around the pole of log_stable_rank_ratio.
 POLE_WIDTH = 1e-3
@@ -30,8 +29,8 @@ def rank_tolerance(eigenvalues: jax.Array) -> jax.Array:
     return eigenvalues.shape[-1] * precision**2 * eigenvalues[..., :1]
 
 
-@spectral_metric
-def lambda_max(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def lambda_max(squared_norm: jax.Array, top: jax.Array) -> jax.Array:
     r"""Largest eigenvalue of W^T W, the squared spectral norm.
 
     .. math:: \lambda_{max} = \sigma_{max}(W)^2
@@ -51,11 +50,11 @@ def lambda_max(eigenvalues: jax.Array) -> jax.Array:
 
     On a repeated top eigenvalue the gradient is one subgradient. Zero matrix: 0, gradient 0.
     """
-    return eigenvalues[..., 0]
+    return top
 
 
-@spectral_metric
-def spectral_norm(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def spectral_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Largest singular value.
 
     .. math:: \|W\|_2 = \sigma_{max}(W), \quad d\sigma_{max} = u^T dW\, v
@@ -76,13 +75,12 @@ def spectral_norm(eigenvalues: jax.Array) -> jax.Array:
     References:
         Yoshida and Miyato, Spectral norm regularization, 2017 (they penalise half its square).
     """
-    top = eigenvalues[..., 0]
-    zero = top <= 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, top)))
+    zero = lambda_max <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, lambda_max)))
 
 
-@spectral_metric
-def log_spectral_norm(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def log_spectral_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Natural logarithm of the spectral norm, ln sigma_max.
 
     Args:
@@ -99,15 +97,11 @@ def log_spectral_norm(eigenvalues: jax.Array) -> jax.Array:
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
     """
-    return _log_norm(eigenvalues[..., 0])
+    return _log_norm(lambda_max)
 
 
-def _log_frobenius_norm_of_matrix(W: jax.Array) -> jax.Array:
-    W = as_matrices(W)
-    return _log_norm(jnp.sum(W * W, axis=(-2, -1)))
-
-
-def _log_frobenius_norm(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def log_frobenius_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Natural logarithm of the Frobenius norm, ln ||W||_F.
 
     .. math:: \ln \|W\|_F = \tfrac12 \ln \sum_i \lambda_i
@@ -123,19 +117,16 @@ def _log_frobenius_norm(eigenvalues: jax.Array) -> jax.Array:
         >>> print(sr.log_frobenius_norm(jnp.ones((1, 1))))
         0.0
 
-    Cost: one pass over W, no decomposition.
+    Cost: under jit one pass over W, no decomposition.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
     """
-    return _log_norm(jnp.sum(eigenvalues, axis=-1))
+    return _log_norm(squared_norm)
 
 
-log_frobenius_norm = spectral_metric(_log_frobenius_norm, of_matrix=_log_frobenius_norm_of_matrix)
-
-
-@spectral_metric
-def stable_rank(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Stable rank, a smooth count of the directions that carry the weight.
 
     .. math:: \mathcal R_s = \|W\|_F^2 / \lambda_{max} \in [1, M]
@@ -154,13 +145,12 @@ def stable_rank(eigenvalues: jax.Array) -> jax.Array:
     References:
         Martin and Mahoney, Traditional and Heavy-Tailed Self Regularization, 2019, Section 2.
     """
-    top = eigenvalues[..., 0]
-    zero = top <= 0
-    return jnp.where(zero, 1, jnp.sum(eigenvalues, axis=-1) / jnp.where(zero, 1, top))
+    zero = lambda_max <= 0
+    return jnp.where(zero, 1, squared_norm / jnp.where(zero, 1, lambda_max))
 
 
-@spectral_metric
-def log_stable_rank(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def log_stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Natural logarithm of the stable rank: the default training penalty.
 
     .. math:: \ln \mathcal R_s = \ln \|W\|_F^2 - \ln \lambda_{max} \in [0, \ln M]
@@ -178,11 +168,11 @@ def log_stable_rank(eigenvalues: jax.Array) -> jax.Array:
         >>> print(f"{sr.log_stable_rank(jnp.eye(3)):.4f}")
         1.0986
     """
-    return safe_log(jnp.sum(eigenvalues, axis=-1)) - safe_log(eigenvalues[..., 0])
+    return safe_log(squared_norm) - safe_log(lambda_max)
 
 
-@spectral_metric
-def log_stable_rank_ratio(eigenvalues: jax.Array) -> jax.Array:
+@norm_metric
+def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""The paper's log stable rank: a ratio of logarithms, not the logarithm of a ratio.
 
     .. math:: \mathcal R_s^{log} = \ln \|W\|_F^2 / \ln \lambda_{max}
@@ -207,12 +197,12 @@ def log_stable_rank_ratio(eigenvalues: jax.Array) -> jax.Array:
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 6.
     """
-    log_top = safe_log(eigenvalues[..., 0])
+    log_top = safe_log(lambda_max)
     near_pole = jnp.abs(log_top) < POLE_WIDTH
     scaled = jnp.where(near_pole, log_top, 0) / POLE_WIDTH
     cubic = scaled * (2 - scaled**2) / POLE_WIDTH
     reciprocal = jnp.where(near_pole, cubic, 1 / jnp.where(near_pole, 1, log_top))
-    return safe_log(jnp.sum(eigenvalues, axis=-1)) * reciprocal
+    return safe_log(squared_norm) * reciprocal
 
 
 @spectral_metric

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ._layers import layer_matrices, layer_spectra
-from ._spectral_metric import Metric, of_eigenvalues, spectral_metric
+from ._spectral_metric import Metric, function_of_eigenvalues, then
 from ._trees import Mask, PyTree
 
 
@@ -55,7 +55,7 @@ def spectral_penalty(
         raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
     if conv == "pooled":
         spectra = layer_spectra(params, mask=mask, conv=conv)
-        function = of_eigenvalues(metric)
+        function = function_of_eigenvalues(metric)
         values = {name: function(spectrum) for name, spectrum in spectra.items()}
         shapes = {name: spectrum.shape[:-1] for name, spectrum in spectra.items()}
     else:
@@ -70,18 +70,6 @@ def spectral_penalty(
             )
     total = sum((jnp.sum(value) for value in values.values()), start=jnp.zeros(()))
     return total / sum(value.size for value in values.values()) if reduce == "mean" else total
-
-
-def _transform(metric: Metric, function: Metric) -> Metric:
-    """The metric followed by a function, with its spectrum form where it has one."""
-
-    def transformed(W: jax.Array) -> jax.Array:
-        return function(metric(W))
-
-    if not hasattr(metric, "of_eigenvalues"):
-        return transformed
-    inner = of_eigenvalues(metric)
-    return spectral_metric(lambda eigenvalues: function(inner(eigenvalues)), of_matrix=transformed)
 
 
 def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:
@@ -110,7 +98,7 @@ def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:
     check_number("value", value)
     if not band >= 0:
         raise ValueError(f"band is {band}; expected a number of at least 0")
-    return _transform(
+    return then(
         metric, lambda measured: jnp.square(jnp.maximum(jnp.abs(measured - value) - band, 0))
     )
 
@@ -155,4 +143,4 @@ def hinge(metric: Metric, *, below: float | None = None, above: float | None = N
             distance += jnp.maximum(measured - above, 0)
         return distance
 
-    return _transform(metric, past_bound)
+    return then(metric, past_bound)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import jax
+import jax.numpy as jnp
 
-from ._eigenvalues import eigenvalues
+from ._eigenvalues import as_matrices, eigenvalues, largest_eigenvalue
 
 FunctionOfEigenvalues = Callable[..., jax.Array]
+FunctionOfNorms = Callable[[jax.Array, jax.Array], jax.Array]
 Metric = Callable[..., jax.Array]
 
 
@@ -21,9 +23,7 @@ class SpectralMetric(Protocol):
     def __call__(self, W: jax.Array, **options: Any) -> jax.Array: ...
 
 
-def spectral_metric(
-    function_of_eigenvalues: FunctionOfEigenvalues, *, of_matrix: Metric | None = None
-) -> SpectralMetric:
+def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralMetric:
     """Makes a metric of matrices from a function of their eigenvalues.
 
     ``metric(W) = function_of_eigenvalues(eigenvalues(W))``
@@ -31,7 +31,6 @@ def spectral_metric(
     Args:
         function_of_eigenvalues: Takes eigenvalues ``[..., M]``, descending, and gives ``[...]``.
             Its keyword arguments become those of the metric.
-        of_matrix: A cheaper way to the same values from ``[..., rows, cols]``, where there is one.
 
     Returns:
         The metric: ``[..., rows, cols]`` to ``[...]``. It keeps ``function_of_eigenvalues`` as its
@@ -46,13 +45,11 @@ def spectral_metric(
         >>> print(spectral_gap(jnp.diag(jnp.array([2.0, 1.0]))))
         3.0
 
-    Cost: that of :func:`eigenvalues`, unless ``of_matrix`` is given.
+    Cost: that of :func:`eigenvalues`.
     """
 
     @functools.wraps(function_of_eigenvalues)
     def metric(W: jax.Array, **options: Any) -> jax.Array:
-        if of_matrix is not None:
-            return of_matrix(W, **options)
         return function_of_eigenvalues(eigenvalues(W), **options)
 
     signature = inspect.signature(function_of_eigenvalues)
@@ -62,14 +59,66 @@ def spectral_metric(
     return cast(SpectralMetric, metric)
 
 
-def of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
+def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
+    """Makes a metric of matrices from a function of their Frobenius norm and largest eigenvalue.
+
+    ``metric(W) = function_of_norms(||W||_F^2, lambda_max)``
+
+    Such a metric is cheaper than one of the whole spectrum: its gradient needs one singular vector,
+    and ``tracking="warm"`` follows that vector by power iteration, without a decomposition.
+
+    Args:
+        function_of_norms: Takes the squared Frobenius norm and lambda_max, each ``[...]``, and
+            gives ``[...]``.
+
+    Returns:
+        The metric, as :func:`spectral_metric` makes it, with ``of_norms`` beside
+        ``of_eigenvalues``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import spectral_reg as sr
+        >>> @sr.norm_metric
+        ... def share_of_the_top(squared_norm, lambda_max):
+        ...     return lambda_max / squared_norm
+        >>> print(share_of_the_top(jnp.eye(4)))
+        0.25
+
+    Cost: one product of N M^2 and one M x M eigendecomposition for value and gradient together.
+    """
+
+    def of_eigenvalues(eigenvalues: jax.Array) -> jax.Array:
+        return function_of_norms(jnp.sum(eigenvalues, axis=-1), eigenvalues[..., 0])
+
+    @functools.wraps(function_of_norms)
+    def metric(W: jax.Array) -> jax.Array:
+        W = as_matrices(W)
+        return function_of_norms(jnp.sum(W * W, axis=(-2, -1)), largest_eigenvalue(W))
+
+    del metric.__wrapped__  # its signature is of W, not of norms
+    metric.of_eigenvalues = of_eigenvalues  # type: ignore[attr-defined]
+    metric.of_norms = function_of_norms  # type: ignore[attr-defined]
+    return cast(SpectralMetric, metric)
+
+
+def function_of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
     """The metric's function of eigenvalues, or an error that says how to give it one."""
     function = getattr(metric, "of_eigenvalues", None)
     if function is None:
         name = getattr(metric, "__name__", repr(metric))
         raise ValueError(
-            f"the metric {name} is a plain function of matrices, but the spectrum of one layer is "
-            "wanted here; make it with @spectral_reg.spectral_metric from a function of the "
-            "eigenvalues"
+            f"the metric {name} is a plain function of matrices, but one of a spectrum is wanted "
+            "here; make it with @spectral_reg.spectral_metric from a function of the eigenvalues"
         )
     return cast(FunctionOfEigenvalues, function)
+
+
+def then(metric: Metric, function: Callable[[jax.Array], jax.Array]) -> Metric:
+    """The metric followed by a function, with all the forms that the metric has."""
+    if hasattr(metric, "of_norms"):
+        of_norms = metric.of_norms
+        return norm_metric(lambda squared_norm, top: function(of_norms(squared_norm, top)))
+    if hasattr(metric, "of_eigenvalues"):
+        of_eigenvalues = metric.of_eigenvalues
+        return spectral_metric(lambda eigenvalues: function(of_eigenvalues(eigenvalues)))
+    return lambda W: function(metric(W))
