@@ -259,10 +259,13 @@ def test_losses_on_uniform_logits():
 
 
 def test_spectra_are_squared_singular_values_and_nan_where_weights_are():
-    weights = np.diag([1.0, 3.0, 2.0])
+    weights = np.random.default_rng(0).normal(size=(60, 20)).astype(np.float32)
+    weights[:, 0] *= 1e-3
+    weights[:, 1] = 0
     params = {"fc1": {"kernel": weights}, "fc2": {"kernel": weights * np.nan}}
     result = training.spectra(params)
-    np.testing.assert_allclose(result["fc1"], [9, 4, 1])
+    expected = np.linalg.svd(weights.astype(np.float64), compute_uv=False) ** 2
+    np.testing.assert_allclose(result["fc1"], expected, rtol=1e-8, atol=1e-12)
     assert np.isnan(result["fc2"]).all()
 
 
