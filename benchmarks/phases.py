@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 
-from fitting import Phase, classify_phase
+from fitting import Phase, PhaseResult, classify_phase
 
 Shape = tuple[int, int]
 Array = NDArray[np.float64]
@@ -124,11 +124,16 @@ FAMILIES: dict[str, tuple[Phase, Callable[[Shape, np.random.Generator], Array]]]
 }
 
 
-def phases(family: str, shape: Shape, draws: int, seed: int) -> Counter[Phase]:
-    """Phases given to fresh draws of a family."""
+def results(family: str, shape: Shape, draws: int, seed: int) -> list[PhaseResult]:
+    """Verdicts on fresh draws of a family."""
     generate = FAMILIES[family][1]
     rng = np.random.default_rng([seed, *shape, list(FAMILIES).index(family)])
-    return Counter(classify_phase(generate(shape, rng), shape).phase for _ in range(draws))
+    return [classify_phase(generate(shape, rng), shape) for _ in range(draws)]
+
+
+def phases(family: str, shape: Shape, draws: int, seed: int) -> Counter[Phase]:
+    """Phases given to fresh draws of a family."""
+    return Counter(result.phase for result in results(family, shape, draws, seed))
 
 
 def healthy(
@@ -136,12 +141,12 @@ def healthy(
 ) -> int:
     """How many draws get a valid power law and HEAVY_TAILED."""
     rng = np.random.default_rng([seed, *shape])
-    results = (classify_phase(generate(shape, rng), shape) for _ in range(draws))
-    return sum(r.power_law.valid and r.phase is Phase.HEAVY_TAILED for r in results)
+    verdicts = (classify_phase(generate(shape, rng), shape) for _ in range(draws))
+    return sum(v.power_law.valid and v.phase is Phase.HEAVY_TAILED for v in verdicts)
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=40, help="draws of each family and shape")
     parser.add_argument("--noise-draws", type=int, default=1000, help="draws in the second table")
@@ -152,15 +157,31 @@ def main() -> None:
     print(f"Right of {args.draws} draws, seed {args.seed}")
     print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in SHAPES))
     right = total = 0
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
     for family, (phase, _) in FAMILIES.items():
-        row, wrong = f"{family:16}", Counter[Phase]()
+        row, wrong, every = f"{family:16}", Counter[Phase](), list[PhaseResult]()
         for shape in SHAPES:
-            found = phases(family, shape, args.draws, args.seed)
+            drawn = results(family, shape, args.draws, args.seed)
+            found = Counter(result.phase for result in drawn)
             row += f"{found[phase]:12}"
             right, total = right + found.pop(phase, 0), total + args.draws
             wrong += found
+            every += drawn
+        ranges[family] = {
+            name: (min(margins), max(margins))
+            for name in every[0].margins
+            if (margins := [result.margins[name] for result in every])
+        }
         print(row + "".join(f"  {count} {p.name}" for p, count in wrong.items()), flush=True)
     print(f"{right}/{total} = {right / total:.2%}\n")
+
+    print("Number minus cut, smallest to largest over the draws above")
+    names = ("unexplained", "tail_distance", "edge_ratio", "outlier_share", "detached")
+    print(f"{'family':16}" + "".join(f"{name:>20}" for name in names))
+    for family, numbers in ranges.items():
+        spans = ("{:.3g} to {:.3g}".format(*numbers[name]) for name in names)
+        print(f"{family:16}" + "".join(f"{span:>20}" for span in spans))
+    print()
 
     print(f"Valid power law and HEAVY_TAILED, of {args.noise_draws} draws")
     print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in VERDICT_SHAPES))

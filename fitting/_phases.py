@@ -110,6 +110,11 @@ def classify_phase(
     5. Does nothing lie above the edge, to 4 %? ``RANDOM_LIKE``. Not far? ``BLEEDING_OUT``.
     6. Do many eigenvalues run on from the edge? ``BULK_DECAY``. Else ``BULK_SPIKES``.
 
+    A spectrum does not say where it comes from. Noise whose rows or columns differ in scale spreads
+    past the edge and reads as ``BLEEDING_OUT`` or ``BULK_DECAY``; entries with infinite fourth
+    moment make spikes of their own, one for each large entry; a matrix with a mean has one spike.
+    With fewer than about 120 eigenvalues a bulk decay looks heavy-tailed.
+
     Args:
         matrix_or_eigenvalues: Weight matrix, shape [rows, cols], or its squared singular values,
             shape [min(rows, cols)], any order.
@@ -147,7 +152,7 @@ def classify_phase(
         for name, cut in asdict(cuts).items()
         if name in evidence
     }
-    raw = bulk.lambda_plus / values[-1] if values[-1] > 0 else float("nan")
+    raw = bulk.lambda_plus / float(values[-1]) if values[-1] > 0 else float("nan")
     return PhaseResult(
         phase=phase,
         reasons=reasons,
@@ -204,7 +209,7 @@ def _evidence(
     reach = max(outliers.size, round(count * cuts.unexplained), 2)
     reach = min(reach, count - bulk.num_zeros)
     distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
-    return evidence | {
+    numbers = {
         "num_outliers": float(outliers.size),
         "outlier_share": outliers.size / count,
         "bulk_ks_distance": bulk.ks_distance,
@@ -219,6 +224,7 @@ def _evidence(
         "tail_distance": distance,
         "tail_distance_cut": max(cuts.tail_distance, 1.35 / reach**0.5),
     }
+    return evidence | {name: float(number) for name, number in numbers.items()}
 
 
 def _decide(
@@ -241,10 +247,8 @@ def _decide(
     )
     largest = f"the largest is {evidence['edge_ratio']:.3g} times the edge"
     apart = f"a gap of {evidence['detached']:.2g} widths of the bulk lies below them"
-    if (
-        evidence["collapse_gap"] > cuts.collapse_gap
-        and evidence["collapse_share"] > cuts.collapse_share
-    ):
+    collapsed = evidence["collapse_gap"] > cuts.collapse_gap
+    if bulk.valid and collapsed and evidence["collapse_share"] > cuts.collapse_share:
         held = f"they hold {evidence['collapse_share']:.0%} of the squared norm"
         return Phase.RANK_COLLAPSE, (above, apart, held)
 

@@ -133,6 +133,7 @@ def entries(name):
         "t3": lambda: rng.standard_t(3, shape),
         "rows scaled": lambda: rng.normal(size=shape) * rng.uniform(0.5, 1.5, (1000, 1)),
         "columns scaled": lambda: rng.normal(size=shape) * rng.uniform(0.5, 1.5, 400),
+        "columns log-normal": lambda: rng.normal(size=shape) * np.exp(rng.normal(0, 0.5, 400)),
         "orthogonal": lambda: haar(1000, 400, rng),
         "nearly orthogonal": lambda: haar(1000, 400, rng) + 0.1 * noise(shape, rng),
         "product": lambda: rng.normal(size=shape) @ rng.normal(size=(400, 400)),
@@ -163,6 +164,8 @@ def test_a_mean_is_one_spike(name, num_spikes):
         # A profile of variances spreads the bulk past its edge: no spectrum tells it from a signal.
         ("rows scaled", Phase.BLEEDING_OUT),
         ("columns scaled", Phase.BULK_DECAY),
+        # far from a bulk and with a valid power law in its last tenth, yet no power law over the tail
+        ("columns log-normal", Phase.UNCLASSIFIED),
         ("orthogonal", Phase.UNCLASSIFIED),
         ("nearly orthogonal", Phase.UNCLASSIFIED),
         ("product", Phase.UNCLASSIFIED),
