@@ -228,6 +228,38 @@ def fit_from(
 
 
 @numba.njit(cache=True, nogil=True)
+def longest_tail(
+    sorted_logs: Floats,
+    start: int,
+    log_xmax: float,
+    min_tail: int,
+    two_sided: bool,
+    min_slope: float,
+    level: float,
+) -> tuple[int, float]:
+    """The longest tail with distance sqrt(size) <= level: (rank, slope); (start, NaN) for none.
+
+    Only tails that begin before `start` are looked at.
+    """
+    values, counts = distinct(sorted_logs)
+    all_slopes = slopes(values, counts, log_xmax)
+    n = sorted_logs.size
+    hint = -1
+    for i in range(values.size - 2):
+        if counts[i] >= start:
+            break
+        if n - counts[i] < min_tail or all_slopes[i] < min_slope:
+            continue
+        bound = level / math.sqrt(n - counts[i])
+        distance, hint = ks_distance(
+            values, counts, i, values[i], all_slopes[i], log_xmax, two_sided, bound, hint
+        )
+        if distance <= bound:
+            return counts[i], all_slopes[i]
+    return start, math.nan
+
+
+@numba.njit(cache=True, nogil=True)
 def scan_rows(
     sorted_rows: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
 ) -> tuple[Floats, Floats]:
