@@ -101,7 +101,13 @@ def layer_spectra(
     matrices = layer_matrices(params, mask=mask, conv="slices" if conv == "pooled" else conv)
     spectra = {name: eigenvalues(W) for name, W in matrices.items()}
     if conv == "pooled":
-        for name, values in spectra.items():
-            if values.ndim >= 3:
-                spectra[name] = jnp.sort(values.reshape(-1), descending=True)
+        return {
+            name: pooled(spectrum) if spectrum.ndim >= 3 else spectrum
+            for name, spectrum in spectra.items()
+        }
     return spectra
+
+
+def pooled(spectra: jax.Array) -> jax.Array:
+    """The eigenvalues of several matrices as one spectrum, descending."""
+    return jnp.sort(spectra.reshape(-1), descending=True)

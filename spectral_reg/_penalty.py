@@ -68,8 +68,13 @@ def spectral_penalty(
                 f"the metric gave shape {value.shape} for {name!r}; expected {shapes[name]}, one "
                 "number a matrix"
             )
-    total = sum((jnp.sum(value) for value in values.values()), start=jnp.zeros(()))
+    total = total_of(values)
     return total / sum(value.size for value in values.values()) if reduce == "mean" else total
+
+
+def total_of(values: dict[str, jax.Array]) -> jax.Array:
+    """The sum over all layers and the matrices of each."""
+    return sum((jnp.sum(value) for value in values.values()), start=jnp.zeros(()))
 
 
 def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:

@@ -9,7 +9,10 @@ import optax
 
 from ._penalty import check_number, spectral_penalty
 from ._spectral_metric import Metric
+from ._tracked_penalty import start_tracking, tracked_penalty
 from ._trees import Mask, PyTree, path_name, select_leaves
+
+Leaves = dict[str, jax.Array]
 
 
 class SpectralPenaltyState(NamedTuple):
@@ -19,11 +22,13 @@ class SpectralPenaltyState(NamedTuple):
         count: Steps taken.
         penalty: Last value of the penalty, without the strength.
         gradient: Its last gradient, by path, where ``every`` > 1 holds it between; else empty.
+        vectors: Singular vectors by path, where ``tracking="warm"`` follows them; else empty.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
     penalty: jax.Array
     gradient: dict[str, jax.Array]
+    vectors: dict[str, jax.Array]
 
 
 def add_spectral_penalty(
@@ -50,7 +55,10 @@ def add_spectral_penalty(
         mask: Which leaves, as for :func:`layer_matrices`.
         conv: As for :func:`spectral_penalty`.
         every: Recompute each n-th step, and add the held gradient on the steps between.
-        tracking: ``"exact"``: one eigendecomposition a matrix.
+        tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
+            vectors in the state and follows them with products alone: by power iteration for
+            metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
+            with a decomposition only where the weights have moved too far in one step.
 
     Returns:
         The transformation. Its state holds the last value of the penalty; ``update`` needs
@@ -78,20 +86,29 @@ def add_spectral_penalty(
         check_number("strength", strength)
     if not isinstance(every, int) or every < 1:
         raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
-    if tracking != "exact":
-        raise ValueError(f"tracking is {tracking!r}; expected exact")
+    if tracking not in ("exact", "warm"):
+        raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
 
-    def penalty_of(leaves: dict[str, jax.Array]) -> jax.Array:
-        return spectral_penalty(leaves, metric, mask=dict.fromkeys(leaves, True), conv=conv)
+    def penalty_of(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves]:
+        if tracking == "warm":
+            return tracked_penalty(leaves, vectors, metric, conv)
+        mask = dict.fromkeys(leaves, True)
+        return spectral_penalty(leaves, metric, mask=mask, conv=conv), vectors
 
     def init(params: PyTree) -> SpectralPenaltyState:
         leaves = select_leaves(params, mask)
-        penalty = jax.eval_shape(penalty_of, leaves)
+        vectors = start_tracking(leaves, metric, conv) if tracking == "warm" else {}
+        penalty, _ = jax.eval_shape(penalty_of, leaves, vectors)
         return SpectralPenaltyState(
             count=jnp.zeros((), jnp.int32),
             penalty=jnp.zeros(penalty.shape, penalty.dtype),
             gradient={name: jnp.zeros_like(leaf) for name, leaf in leaves.items() if every > 1},
+            vectors=vectors,
         )
+
+    def recompute(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves, Leaves]:
+        (penalty, vectors), gradient = jax.value_and_grad(penalty_of, has_aux=True)(leaves, vectors)
+        return penalty, gradient, vectors
 
     def update(
         updates: PyTree, state: SpectralPenaltyState, params: PyTree = None, **extra: Any
@@ -102,15 +119,15 @@ def add_spectral_penalty(
                 "add_spectral_penalty needs params: call update(updates, state, params)"
             )
         leaves = select_leaves(params, mask)
-        recompute = jax.value_and_grad(penalty_of)
         if every == 1:
-            penalty, gradient = recompute(leaves)
+            penalty, gradient, vectors = recompute(leaves, state.vectors)
         else:
-            penalty, gradient = jax.lax.cond(
+            penalty, gradient, vectors = jax.lax.cond(
                 state.count % every == 0,
                 recompute,
-                lambda _: (state.penalty, state.gradient),
+                lambda _, vectors: (state.penalty, state.gradient, vectors),
                 leaves,
+                state.vectors,
             )
         weight = strength(state.count) if callable(strength) else strength
 
@@ -124,6 +141,7 @@ def add_spectral_penalty(
             count=optax.safe_increment(state.count),
             penalty=penalty,
             gradient=gradient if every > 1 else {},
+            vectors=vectors,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
