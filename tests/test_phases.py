@@ -164,7 +164,7 @@ def test_a_mean_is_one_spike(name, num_spikes):
         # A profile of variances spreads the bulk past its edge: no spectrum tells it from a signal.
         ("rows scaled", Phase.BLEEDING_OUT),
         ("columns scaled", Phase.BULK_DECAY),
-        # far from a bulk and with a valid power law in its last tenth, yet no power law over the tail
+        # a power law fits its last tenth, but not all that the bulk leaves
         ("columns log-normal", Phase.UNCLASSIFIED),
         ("orthogonal", Phase.UNCLASSIFIED),
         ("nearly orthogonal", Phase.UNCLASSIFIED),
