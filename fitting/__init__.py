@@ -1,6 +1,5 @@
 from ._bulk_fit import MarchenkoPasturFit as MarchenkoPasturFit
 from ._bulk_fit import fit_marchenko_pastur as fit_marchenko_pastur
-from ._bulk_fit import shuffled_null as shuffled_null
 from ._distributions import DistributionComparison as DistributionComparison
 from ._distributions import compare_distributions as compare_distributions
 from ._evaluate import evaluate as evaluate
@@ -12,8 +11,9 @@ from ._localization import localization as localization
 from ._many import PowerLawFits as PowerLawFits
 from ._many import fit_power_laws as fit_power_laws
 from ._marchenko_pastur import MarchenkoPastur as MarchenkoPastur
+from ._matrix import shuffled_null as shuffled_null
+from ._phase_evidence import PhaseCuts as PhaseCuts
 from ._phases import Phase as Phase
-from ._phases import PhaseCuts as PhaseCuts
 from ._phases import PhaseResult as PhaseResult
 from ._phases import classify_phase as classify_phase
 from ._power_law import PowerLawFit as PowerLawFit

@@ -84,6 +84,16 @@ def test_low_rank_is_seen_at_either_accuracy(dtype):
     assert result.evidence["zero_share"] == pytest.approx(0.4)
 
 
+def test_columns_that_decayed_away_are_a_rank_collapse():
+    # what weight decay leaves of dead channels: no zeros, no gap, eighteen decades
+    rng = np.random.default_rng(SEED)
+    matrix = noise((576, 64), rng)
+    matrix[:, :20] *= 10.0 ** rng.uniform(-9, -3.5, 20)
+    result = classify_phase(matrix)
+    assert result.phase is Phase.RANK_COLLAPSE
+    assert result.evidence["zero_share"] == pytest.approx(20 / 64)
+
+
 # --- Gaussian noise is not healthy, heavy tails are
 
 

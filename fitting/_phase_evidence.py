@@ -1,0 +1,95 @@
+"""The numbers that tell the phases apart, and the cuts between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bulk_fit import MarchenkoPasturFit
+from ._power_law import PowerLawFit, fit_power_law
+
+
+@dataclass(frozen=True)
+class PhaseCuts:
+    """Where one phase ends and the next begins; each lies between measured families.
+
+    Attributes:
+        min_eigenvalues: Fewer than this and no phase is named.
+        zero_share: Share of zero eigenvalues that makes a rank collapse. Those below a millionth of
+            the largest count as zero unless a power law describes the tail.
+        collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
+            makes one without exact zeros,
+        collapse_share: if what lies above the gap also holds this share of the squared norm.
+        unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
+            (those above its edge, and of the rest its Kolmogorov-Smirnov distance) where the rest
+            no longer passes for a bulk with something added.
+        tail_distance: Kolmogorov-Smirnov distance of the tail to a power law that still is one;
+            in a tail of k eigenvalues 1.35 / sqrt(k), chance's share, is allowed as well.
+        detached: Gap between the bulk and everything above it, in widths of the bulk, beyond which
+            the eigenvalues above are spikes, however many; four Tracy-Widom widths are added.
+        random_ratio: lambda_max / lambda_plus up to which an eigenvalue above the edge is still
+            random-like: heavy-tailed but independent entries push it this far.
+        edge_ratio: lambda_max / lambda_plus below which the bulk bleeds, plus six Tracy-Widom
+            widths for the scatter of a small matrix.
+        outlier_share: Share of the eigenvalues above the edge at which spikes become a decay.
+    """
+
+    min_eigenvalues: int = 50
+    zero_share: float = 0.1
+    collapse_gap: float = 10.0
+    collapse_share: float = 0.7
+    unexplained: float = 0.2
+    tail_distance: float = 0.1
+    detached: float = 0.2
+    random_ratio: float = 1.04
+    edge_ratio: float = 1.25
+    outlier_share: float = 0.065
+
+
+def gather_evidence(
+    values: NDArray[np.float64], bulk: MarchenkoPasturFit, tail: PowerLawFit, cuts: PhaseCuts
+) -> dict[str, float]:
+    """Every number that the phases are decided on; ``_cut`` ends those whose cut depends on M."""
+    count = values.size
+    evidence = {
+        "min_eigenvalues": float(count),
+        "zero_share": bulk.num_zeros / count,
+        "alpha": tail.alpha,
+        "power_law_ks_distance": tail.ks_distance,
+        "power_law_tail_share": tail.num_tail / count,
+    }
+    if bulk.bulk is None:
+        return evidence
+    outliers = values[count - bulk.num_spikes :]
+    low, high = bulk.bulk.edges
+    gap, rest = 0.0, values[count - bulk.num_spikes - 1]
+    if outliers.size:
+        gap = (outliers[0] - max(rest, high)) / (high - low)
+    # Whatever stands out of the bulk, and at least a fifth: with xmin searched for, nearly every
+    # spectrum has some short stretch that a power law fits.
+    reach = max(outliers.size, round(count * cuts.unexplained), 2)
+    reach = min(reach, count - bulk.num_zeros)
+    distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
+    distance_cut = max(cuts.tail_distance, 1.35 / reach**0.5)
+    if distance > distance_cut:
+        negligible = np.count_nonzero(values < 1e-6 * values[-1])
+        evidence["zero_share"] = max(negligible, bulk.num_zeros) / count
+    share = outliers.size / count
+    numbers = {
+        "num_outliers": float(outliers.size),
+        "outlier_share": share,
+        "bulk_ks_distance": bulk.ks_distance,
+        "unexplained": share + (1 - share) * bulk.ks_distance,
+        "random_ratio": values[-1] / bulk.lambda_plus,
+        "edge_ratio": values[-1] / bulk.lambda_plus,
+        "edge_ratio_cut": cuts.edge_ratio + 6 * bulk.edge_width / bulk.lambda_plus,
+        "detached": gap,
+        "detached_cut": cuts.detached + 4 * bulk.edge_width / (high - low),
+        "collapse_gap": gap,
+        "collapse_share": outliers.sum() / values.sum(),
+        "tail_distance": distance,
+        "tail_distance_cut": distance_cut,
+    }
+    return evidence | {name: float(number) for name, number in numbers.items()}
