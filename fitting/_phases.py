@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,8 +121,8 @@ def classify_phase(
     return PhaseResult(
         phase=phase,
         reasons=reasons,
-        evidence=MappingProxyType(evidence),
-        margins=MappingProxyType(margins),
+        evidence=evidence,
+        margins=margins,
         mp_soft_rank=0.0 if phase is Phase.HEAVY_TAILED else bulk.mp_soft_rank,
         mp_soft_rank_raw=raw,
         marchenko_pastur=bulk,
