@@ -65,7 +65,7 @@ def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
     ``metric(W) = function_of_norms(||W||_F^2, lambda_max)``
 
     Such a metric is cheaper than one of the whole spectrum: its gradient needs one singular vector,
-    and ``tracking="warm"`` follows that vector by power iteration, without a decomposition.
+    and ``tracking="warm"`` follows that vector by conjugate gradients, without a decomposition.
 
     Args:
         function_of_norms: Takes the squared Frobenius norm and lambda_max, each ``[...]``, and

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from ._layers import layer_matrices, pooled
 from ._penalty import total_of
 from ._spectral_metric import Metric, function_of_eigenvalues
-from ._tracking import initial_top_vector, initial_vectors, tracked_eigenvalues, tracked_norms
+from ._tracking import initial_top_vectors, initial_vectors, tracked_eigenvalues, tracked_norms
 
 Vectors = dict[str, jax.Array]
 
@@ -14,7 +14,7 @@ Vectors = dict[str, jax.Array]
 def start_tracking(leaves: dict[str, jax.Array], metric: Metric, conv: str) -> Vectors:
     """The singular vectors that the metric needs, of each layer, by a decomposition."""
     if hasattr(metric, "of_norms"):
-        start = initial_top_vector
+        start = initial_top_vectors
     else:
         function_of_eigenvalues(metric)  # refuses a plain function before training begins
         start = initial_vectors

@@ -56,7 +56,7 @@ def add_spectral_penalty(
         conv: As for :func:`spectral_penalty`.
         every: Recompute each n-th step, and add the held gradient on the steps between.
         tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
-            vectors in the state and follows them with products alone: by power iteration for
+            vectors in the state and follows them with products alone: by conjugate gradients for
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
             with a decomposition only where the weights have moved too far in one step.
 
