@@ -59,8 +59,8 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
         R, p and the maximum-likelihood parameters of each alternative, and the best.
 
     Raises:
-        ValueError: If the fit has an xmax, has no tail of three values or more that differ, or was
-            made from other eigenvalues.
+        ValueError: If the fit has an xmax, a tail of fewer than three distinct values, or was made
+            from other eigenvalues.
 
     Example:
         >>> import numpy as np
@@ -80,9 +80,12 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
             f"expected a fit without xmax, got xmax={fit.xmax:.6g}; the alternatives have no end: "
             "fit again without it"
         )
-    if tail.size < 3 or tail[0] == tail[-1]:
-        raise ValueError(f"expected a fit with a tail to compare on, got one without: {fit.reason}")
-    logs = np.log(tail / fit.xmin)
+    if np.unique(tail).size < 3:
+        raise ValueError(
+            "expected a fit with a tail to compare on, of three distinct eigenvalues or more, got "
+            f"one without: {fit.reason}"
+        )
+    logs = np.log(tail) - math.log(fit.xmin)  # the quotient can overflow
     slope = 1.0 / float(np.mean(logs))
     # Densities of ln(l / xmin); the Jacobian is the same for all and enters at the end.
     power_law = math.log(slope) - slope * logs

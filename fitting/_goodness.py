@@ -51,7 +51,7 @@ def goodness_of_fit(
     Example:
         >>> import numpy as np
         >>> import fitting
-        >>> noise = np.linalg.svd(np.random.default_rng(0).normal(size=(400, 200)))[1] ** 2
+        >>> noise = np.linalg.svdvals(np.random.default_rng(0).normal(size=(200, 100))) ** 2
         >>> fit = fitting.fit_power_law(noise, xmin=np.median(noise))
         >>> fitting.goodness_of_fit(noise, fit, num_bootstrap=200)
         0.0
@@ -64,7 +64,7 @@ def goodness_of_fit(
     if not fit.xmin_given:
         null = null.with_longest_tail()
     exceed = 0
-    for _, distances in null.refits(num_bootstrap, key):
+    for _, _, distances in null.refits(num_bootstrap, key):
         exceed += int(np.count_nonzero(distances >= fit.ks_distance))
     return exceed / num_bootstrap
 
@@ -74,9 +74,11 @@ def bootstrap_sigma(
 ) -> float:
     """Standard error of alpha from refitted simulations: the reference for `PowerLawFit.sigma`.
 
-    sigma = q_95(|alpha* - alpha|) / 1.96 over spectra simulated from the fit, as in
-    `goodness_of_fit`, so that alpha +- 1.96 sigma holds 95 % of the refits. The quantile, unlike
-    the standard deviation, is not ruled by the odd refit that keeps a handful of eigenvalues.
+    sigma = sigma_classical q_95(|alpha* - alpha_0| / sigma*_classical) / 1.96 over spectra that are
+    simulated with alpha_0 and refitted as in `goodness_of_fit`: alpha* +- 1.96 sigma* holds alpha_0
+    in 95 % of them. Errors are counted in units of each refit's own sigma, since the search at
+    times keeps a handful of eigenvalues, and then says so by a large one. `PowerLawFit.sigma` is
+    within 2 % of this on average over planted spectra, at a thousandth of the cost.
 
     Args:
         eigenvalues: `[M]`, what `fit` was fitted to.
@@ -103,8 +105,14 @@ def bootstrap_sigma(
     null = _null(eigenvalues, fit, num_bootstrap)
     if null is None:
         return math.inf
-    errors = [np.abs(slopes - null.slope) for slopes, _ in null.refits(num_bootstrap, key)]
-    return float(np.nanquantile(np.concatenate(errors), 0.95)) / 1.96
+    if not fit.xmin_given:
+        null = null.with_longest_tail()
+    errors = []
+    for starts, slopes, _ in null.refits(num_bootstrap, key):
+        errors.append(np.abs(slopes - null.slope) / slopes * np.sqrt(null.logs.size - starts))
+    # NaN: a simulation without a tail, which knows nothing of alpha
+    factor = np.quantile(np.nan_to_num(np.concatenate(errors), nan=math.inf), 0.95, method="higher")
+    return fit.sigma_classical * float(factor) / 1.96
 
 
 @dataclass(frozen=True)
@@ -134,8 +142,8 @@ class _Null:
 
     def refits(
         self, num_bootstrap: int, key: int
-    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Slopes and distances of the fits to simulated spectra, block by block."""
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+        """Ranks of xmin, slopes and distances of the fits to simulated spectra, in blocks."""
         scan, two_sided = _scan(), self.fit.ks == "two-sided"
         generator = np.random.default_rng(key)
         size = max(1, BLOCK // self.logs.size)

@@ -75,7 +75,7 @@ class PowerLawFit:
             A `powerlaw.Fit` with `xmin`, `alpha`, `D` and `sigma` set as its own search sets them.
 
         Raises:
-            ValueError: If the fit is not valid.
+            ValueError: If there is no tail: the likelihood had no maximum.
 
         Example:
             >>> import numpy as np
@@ -85,8 +85,8 @@ class PowerLawFit:
             >>> bool(abs(fit.to_powerlaw().power_law.alpha - fit.alpha) < 1e-10)
             True
         """
-        if not self.valid:
-            raise ValueError(f"expected a valid fit, got one without a tail: {self.reason}")
+        if not math.isfinite(self.sigma):
+            raise ValueError(f"expected a fit with a tail, got one without: {self.reason}")
         import powerlaw
 
         result = powerlaw.Fit(

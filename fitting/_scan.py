@@ -262,27 +262,29 @@ def longest_tail(
 @numba.njit(cache=True, nogil=True)
 def scan_rows(
     sorted_rows: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
-) -> tuple[Floats, Floats]:
-    """`scan` of each row: the slopes and the distances, NaN where there is no candidate."""
+) -> tuple[Integers, Floats, Floats]:
+    """`scan` of each row: the ranks of xmin, the slopes and the distances, or -1, NaN and NaN."""
     size = sorted_rows.shape[0]
+    starts = np.empty(size, np.int64)
     row_slopes, distances = np.empty(size), np.empty(size)
     for row in range(size):
-        _, row_slopes[row], distances[row] = scan(
+        starts[row], row_slopes[row], distances[row] = scan(
             sorted_rows[row], log_xmax, min_tail, two_sided, min_slope
         )
-    return row_slopes, distances
+    return starts, row_slopes, distances
 
 
 @numba.njit(cache=True, nogil=True)
 def fit_rows_from(
     sorted_rows: Floats, log_xmin: float, log_xmax: float, two_sided: bool
-) -> tuple[Floats, Floats]:
-    """`fit_from` of each row: the slopes and the distances, NaN where a row has no tail."""
+) -> tuple[Integers, Floats, Floats]:
+    """`fit_from` of each row: the ranks of xmin, the slopes and the distances, NaN for no tail."""
     size = sorted_rows.shape[0]
+    starts = np.empty(size, np.int64)
     row_slopes, distances = np.empty(size), np.empty(size)
     for row in range(size):
-        start = int(np.searchsorted(sorted_rows[row], log_xmin))
+        starts[row] = np.searchsorted(sorted_rows[row], log_xmin)
         row_slopes[row], distances[row] = fit_from(
-            sorted_rows[row], start, log_xmin, log_xmax, two_sided
+            sorted_rows[row], starts[row], log_xmin, log_xmax, two_sided
         )
-    return row_slopes, distances
+    return starts, row_slopes, distances

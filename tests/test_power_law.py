@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.linalg import eigvalsh_tridiagonal
 
 import fitting
 
@@ -18,6 +19,15 @@ def pareto(generator, alpha, size, xmin=1.0):
 
 def spectrum(matrix):
     return np.linalg.svd(matrix, compute_uv=False) ** 2
+
+
+def gaussian_spectrum(generator, rows, columns):
+    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
+    diagonal = np.sqrt(generator.chisquare(rows - np.arange(columns)))
+    below = np.sqrt(generator.chisquare(columns - 1 - np.arange(columns - 1)))
+    squares = diagonal**2
+    squares[1:] += below**2
+    return np.maximum(eigvalsh_tridiagonal(squares, diagonal[:-1] * below), 0)
 
 
 def brute_force(eigenvalues, two_sided=False):
@@ -54,13 +64,13 @@ KINDS = {
     "pareto": lambda g: pareto(g, g.uniform(1.3, 6), 200),
     "mixture": lambda g: np.concatenate([g.uniform(0.1, 2, 60), pareto(g, 2.5, 140, xmin=2)]),
     "lognormal": lambda g: np.exp(g.normal(size=150)),
-    "gaussian": lambda g: spectrum(g.normal(size=(200, 100))),
-    "gaussian square": lambda g: spectrum(g.normal(size=(90, 90))),
-    "gaussian tall": lambda g: spectrum(g.normal(size=(4000, 40))),
-    "student": lambda g: spectrum(g.standard_t(3, size=(200, 120))),
-    "cauchy": lambda g: spectrum(g.standard_cauchy(size=(150, 100))),
+    "gaussian": lambda g: gaussian_spectrum(g, 200, 100),
+    "gaussian square": lambda g: gaussian_spectrum(g, 90, 90),
+    "gaussian tall": lambda g: gaussian_spectrum(g, 4000, 40),
+    "student": lambda g: spectrum(g.standard_t(3, size=(120, 80))),
+    "cauchy": lambda g: spectrum(g.standard_cauchy(size=(100, 70))),
     "trained": lambda g: spectrum(
-        g.normal(size=(240, 120)) + g.normal(size=(240, 8)) @ g.normal(size=(8, 120))
+        g.normal(size=(160, 80)) + g.normal(size=(160, 6)) @ g.normal(size=(6, 80))
     ),
     "ties": lambda g: np.round(pareto(g, 2.5, 200), 1),
     "zeros": lambda g: np.concatenate([np.zeros(40), pareto(g, 2.2, 120)]),
@@ -110,13 +120,14 @@ class TestKnownAnswers:
     # T15: noise looks heavy-tailed if it is cut off at its largest eigenvalue.
     @pytest.mark.parametrize("shape", [(1000, 400), (600, 600)])
     def test_gaussian_noise(self, shape):
-        eigenvalues = spectrum(np.random.default_rng(0).normal(size=shape))
+        eigenvalues = gaussian_spectrum(np.random.default_rng(0), *shape)
         fit = fitting.fit_power_law(eigenvalues)
         assert 5.5 < fit.alpha < 40
         assert fit.ks_distance > 0.08
         fooled = fitting.fit_power_law(eigenvalues, xmax=eigenvalues.max())
-        assert 2 < fooled.alpha < 3.2
-        assert fooled.ks_distance < 0.04
+        assert fooled.valid
+        assert 1.2 < fooled.alpha < 3
+        assert fooled.ks_distance < 0.03
 
     def test_closed_form_at_a_given_xmin(self):
         eigenvalues = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0])
@@ -156,8 +167,7 @@ class TestKnownAnswers:
 class TestParity:
     @pytest.mark.parametrize("kind", KINDS)
     def test_with_powerlaw(self, kind):
-        for seed in range(2):
-            self.check(KINDS[kind](np.random.default_rng([seed, 1])))
+        self.check(KINDS[kind](np.random.default_rng([0, 1])))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
@@ -318,7 +328,7 @@ class TestDegenerate:
         assert "equal" in fit.reason
 
     def test_no_powerlaw_object_without_a_tail(self):
-        with pytest.raises(ValueError, match="valid fit"):
+        with pytest.raises(ValueError, match=r"fit with a tail, .* constant"):
             fitting.fit_power_law(np.ones(20)).to_powerlaw()
 
 
