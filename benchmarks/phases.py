@@ -177,10 +177,10 @@ def main() -> None:
 
     print("Number minus cut, smallest to largest over the draws above")
     names = ("unexplained", "tail_distance", "edge_ratio", "outlier_share", "detached")
-    print(f"{'family':16}" + "".join(f"{name:>20}" for name in names))
+    print(f"{'family':16}" + "".join(f"{name:>22}" for name in names))
     for family, numbers in ranges.items():
         spans = ("{:.3g} to {:.3g}".format(*numbers[name]) for name in names)
-        print(f"{family:16}" + "".join(f"{span:>20}" for span in spans))
+        print(f"{family:16}" + "".join(f"{span:>22}" for span in spans))
     print()
 
     print(f"Valid power law and HEAVY_TAILED, of {args.noise_draws} draws")
