@@ -23,7 +23,8 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
 
 def check_shape(values: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int]:
     """(N, M) of the matrix, or a ValueError if it cannot have these eigenvalues."""
-    if len(shape) != 2 or min(shape) < 1:
+    sides = np.asarray(shape)
+    if sides.shape != (2,) or not np.issubdtype(sides.dtype, np.integer) or sides.min() < 1:
         raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
     if values.size != min(shape):
         raise ValueError(

@@ -341,6 +341,8 @@ def test_fit_is_scale_free_and_orientation_free():
         ([1.0, 2.0], (3, 4), "has 3 eigenvalues, got 2"),
         ([1.0, 2.0], (2,), "two positive sides"),
         ([1.0, 2.0], (2, 0), "two positive sides"),
+        ([1.0, 2.0], (2.5, 2), "two positive sides"),
+        ([1.0, 2.0], 2, "two positive sides"),
         ([[1.0, 2.0]], (1, 2), "vector"),
     ],
 )
