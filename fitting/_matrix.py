@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     """A float64 matrix with finite entries, or a ValueError that says what came instead."""
+    if np.iscomplexobj(matrix):
+        raise ValueError("expected a real matrix, got a complex one")
     entries = np.asarray(matrix, dtype=np.float64)
     if entries.ndim != 2 or 0 in entries.shape:
         raise ValueError(

@@ -297,6 +297,7 @@ def test_degenerate_spectra(values, shape, phase, reason):
         (-np.ones(60), (60, 60), "negative"),
         (np.full(60, np.inf), (60, 60), "infinite"),
         (np.zeros((0, 5)), None, "expected a matrix"),
+        (np.ones((60, 60)) * 1j, None, "complex"),
         ([], (0, 0), "empty"),
     ],
 )
