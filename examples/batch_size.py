@@ -93,7 +93,9 @@ def _train_missing(configs: Sequence[Config], folder: Path, data_dir: Path | Non
         config.train_size // config.batch_size * config.batch_size * config.epochs
         for config in missing
     ]
-    with tqdm(total=sum(num_images), unit="img", unit_scale=True, ncols=80, leave=False) as bar:
+    with tqdm(
+        total=sum(num_images), unit="img", unit_scale=True, ncols=80, leave=False, smoothing=0.1
+    ) as bar:
         for config in missing:
             penalty = " + penalty" if config.penalty else ""
             bar.set_description(f"b = {config.batch_size}{penalty}")

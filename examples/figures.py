@@ -64,8 +64,12 @@ def against_batch_size(rows: Sequence[Row], title: str) -> Figure:
         for name, style in (("train", _LIGHT), ("test", _DARK)):
             values = [row.cell.metrics[f"final_{name}_accuracy"] for row in rows]
             _line(accuracy, rows, values, name, style)
-        ranks.set(title="Stable rank", ylabel="‖W‖²_F / λ_max", ylim=(0, None))
-        soft_ranks.set(title="MP soft rank", ylabel="λ₊ / λ_max", ylim=(-0.03, 1.05))
+        ranks.set(
+            title="Stable rank", ylabel=r"$\Vert W\Vert_F^2\; /\; \lambda_{\max}$", ylim=(0, None)
+        )
+        soft_ranks.set(
+            title="MP soft rank", ylabel=r"$\lambda_+ \; / \; \lambda_{\max}$", ylim=(-0.03, 1.05)
+        )
         accuracy.set(title="Accuracy", ylabel="share of images right")
         sizes = sorted({row.cell.config.batch_size for row in rows})
         for axes in (ranks, soft_ranks, accuracy):

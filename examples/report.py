@@ -16,10 +16,6 @@ from examples.cells import Cell
 from examples.training import LAYERS, Config
 
 SHAPES = {"fc1": (4096, 384), "fc2": (384, 192)}
-# Any spectrum's upper end fits some power law, pure noise included. A tail is one where a few
-# eigenvalues stand out of the bulk for it to describe, and where it is not as steep as an edge.
-MIN_OUTLIERS = 5
-MAX_ALPHA = 6.0
 
 
 class Layer(NamedTuple):
@@ -33,11 +29,16 @@ class Layer(NamedTuple):
 
     @property
     def has_tail(self) -> bool:
-        """Whether there is a tail for the power-law fit to describe."""
+        """Whether the power-law fit describes a tail.
+
+        The upper end of any spectrum fits some power law, pure noise included. It is a tail where
+        most of what the fit covers stands out of the bulk, or where there is no bulk.
+        """
         if self.fits is None:
             return False
-        tail, bulk = self.fits.power_law, self.fits.marchenko_pastur
-        return tail.valid and tail.alpha <= MAX_ALPHA and bulk.num_spikes >= MIN_OUTLIERS
+        tail, outliers = self.fits.power_law, self.fits.marchenko_pastur.num_spikes
+        heavy = self.fits.phase is fitting.Phase.HEAVY_TAILED
+        return tail.valid and (heavy or 2 * outliers >= tail.num_tail)
 
 
 class Row(NamedTuple):
@@ -120,7 +121,7 @@ def write(rows: Sequence[Row], path: Path, heading: str, command: str) -> Path:
     """Writes the table and where it comes from as Markdown, and gives its path back."""
     text = StringIO()
     Console(file=text, width=100).print(table(rows))
-    printed = [line.rstrip() for line in text.getvalue().splitlines()]
+    printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
     lines = [f"# {heading}", "", "```", *printed, "```", ""]
     origins = [cell.origin for cell, _ in rows]
 

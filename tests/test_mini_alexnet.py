@@ -21,7 +21,7 @@ def test_shapes_and_number_of_parameters_are_the_papers(model):
     assert count == 2_272_458
 
 
-@pytest.mark.parametrize("side", [28, 10, 9])
+@pytest.mark.parametrize("side", [28, 10, 8])
 def test_max_pool_and_its_gradient_are_flax_with_same_padding(side):
     images = jax.random.normal(jax.random.key(side), (2, side, side, 4)) - 3
     weights = jax.random.normal(jax.random.key(1), (2, -(-side // 3), -(-side // 3), 4))
