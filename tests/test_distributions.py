@@ -144,7 +144,9 @@ class TestParity:
                 assert ours.loglikelihood[name] >= each.sum() - 1e-3
                 if ours.loglikelihood[name] < each.sum() + 1e-3 * max(1, abs(R)):
                     assert ours.R[name] == pytest.approx(R, rel=2e-3, abs=2e-3)
-                    assert ours.p[name] == pytest.approx(p, rel=0.02, abs=0.01)
+                # where it stops short, p shows it more than R
+                if ours.R[name] == pytest.approx(R, rel=1e-5, abs=1e-6):
+                    assert ours.p[name] == pytest.approx(p, rel=0.05, abs=1e-6)
 
 
 class TestVerdicts:

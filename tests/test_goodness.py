@@ -54,8 +54,9 @@ class TestGoodness:
     @pytest.mark.parametrize("ks", ["one-sided", "two-sided"])
     @pytest.mark.parametrize("null", NULLS)
     def test_uniform_on_three_hundred_planted_samples(self, null, ks):
-        p = p_values(NULLS[null], num_samples=300, num_bootstrap=500, ks=ks)
-        assert kstest(p, "uniform").pvalue > 0.01
+        p = p_values(NULLS[null], num_samples=300, num_bootstrap=300, ks=ks)
+        assert kstest(p, "uniform").pvalue > 0.001  # one of six
+        assert abs(p.mean() - 0.5) < 0.05
         assert np.mean(p <= 0.1) == pytest.approx(0.1, abs=0.05)
 
     def test_uniform_at_a_given_xmin(self):
