@@ -115,6 +115,12 @@ def _present(found: Sequence[cells.Cell[Config]], folder: Path, heading: str, co
         console.print(str(path), soft_wrap=True, highlight=False)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.batch_size", description=__doc__.splitlines()[0]
@@ -123,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", choices=data.SIZES, default="digits")
     parser.add_argument("--data-dir", type=Path, help="folder of cifar-10-batches-bin/ or mnist/")
     parser.add_argument("--out", type=Path, help="default: runs/batch_size-DATA-PRESET")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0, help="a whole number from 0 on")
     parser.add_argument("--plot-only", action="store_true", help="draw the finished cells, no more")
     return parser
 
@@ -140,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not options.plot_only:
             _train_missing(configs, folder, options.data_dir)
-    except data.DataError as error:
+    except (data.DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -205,12 +205,28 @@ def test_plot_only_draws_the_finished_cells_and_trains_nothing(
     assert capsys.readouterr().err.startswith("error: no finished cell of this sweep in")
 
 
-@pytest.mark.parametrize("arguments", [["--preset", "huge"], ["--data", "imagenet"]])
-def test_unknown_names_are_usage_errors_that_list_the_known(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "choose from"),
+        (["--data", "imagenet"], "choose from"),
+        (["--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
+    ],
+)
+def test_unknown_names_and_seeds_are_usage_errors_that_say_what_is_expected(
+    arguments, message, capsys
+):
     with pytest.raises(SystemExit) as stop:
         batch_size.main(arguments)
     assert stop.value.code == 2
-    assert "choose from" in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_output_that_is_no_folder_is_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(batch_size, "train", fake_train)
+    (tmp_path / "file").touch()
+    assert batch_size.main(["--preset", "smoke", "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
 
 
 @pytest.mark.parametrize(
