@@ -3,9 +3,9 @@
     python -m benchmarks.fitting [--quick]
 
 Peers that pin an old NumPy get an environment of their own in build/peers, made on the first run.
-Prints, for each spectrum, our time, each peer's time over ours, and the alphas (powerlawrs counts in
-the Pareto shape, alpha - 1, and looks at fewer xmin); then the comparison
-with the truncated power law and 2,500 bootstraps.
+Prints, for each spectrum, our time, each peer's time over ours, and the alphas (powerlawrs reports
+the Pareto shape, alpha - 1); then the same for the comparison with the truncated power law and for
+2,500 bootstraps.
 """
 
 import argparse
