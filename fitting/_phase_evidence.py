@@ -74,7 +74,7 @@ def gather_evidence(
     distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
     distance_cut = max(cuts.tail_distance, 1.35 / reach**0.5)
     if distance > distance_cut:
-        negligible = np.count_nonzero(values < 1e-6 * values[-1])
+        negligible = int(np.count_nonzero(values < 1e-6 * values[-1]))
         evidence["zero_share"] = max(negligible, bulk.num_zeros) / count
     share = outliers.size / count
     numbers = {
