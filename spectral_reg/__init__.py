@@ -4,6 +4,8 @@ from ._alpha import alpha as alpha
 from ._alpha import alpha_hat as alpha_hat
 from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
+from ._csn import frozen_csn as frozen_csn
+from ._csn import soft_csn as soft_csn
 from ._eigenvalues import eigenvalues as eigenvalues
 from ._from_torch import params_from_torch as params_from_torch
 from ._layers import layer_matrices as layer_matrices
@@ -36,6 +38,7 @@ __all__ = [
     "alpha_hat",
     "by_path",
     "eigenvalues",
+    "frozen_csn",
     "hill",
     "hinge",
     "is_layer_matrix",
@@ -51,6 +54,7 @@ __all__ = [
     "params_from_torch",
     "path_name",
     "smooth_hill",
+    "soft_csn",
     "spectral_metric",
     "spectral_norm",
     "spectral_penalty",

@@ -23,7 +23,7 @@ def _check_fraction(name: str, fraction: float) -> None:
         raise ValueError(f"{name} is {fraction}; expected a fraction of the spectrum in (0, 1]")
 
 
-def _hill_exponents(eigenvalues: jax.Array, k_low: int, k_high: int) -> jax.Array:
+def hill_exponents(eigenvalues: jax.Array, k_low: int, k_high: int) -> jax.Array:
     """Hill's alpha with the k largest eigenvalues as the tail, for k_low <= k <= k_high."""
     top = eigenvalues[..., :1]
     # Zeros stand at the rank tolerance: it moves with lambda_max, so alpha stays scale-free.
@@ -113,7 +113,7 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
                 "one row or column out with a mask"
             )
         sizes = (_tail_size(fraction, num_eigenvalues) for fraction in (low, high))
-        return jnp.mean(_hill_exponents(eigenvalues, *sizes), axis=-1)
+        return jnp.mean(hill_exponents(eigenvalues, *sizes), axis=-1)
 
     return estimator
 
@@ -127,7 +127,8 @@ def alpha(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -
 
     Args:
         W: Matrices ``[..., rows, cols]``.
-        estimator: One of :func:`smooth_hill` (the default) and :func:`hill`.
+        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`soft_csn` or
+            :func:`frozen_csn`.
 
     Returns:
         ``[...]``, scale-free, in (1, 100].
@@ -156,7 +157,8 @@ def alpha_hat(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATO
 
     Args:
         W: Matrices ``[..., rows, cols]``.
-        estimator: One of :func:`smooth_hill` (the default) and :func:`hill`.
+        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`soft_csn` or
+            :func:`frozen_csn`.
 
     Returns:
         ``[...]``. Where lambda_max < 1 it is negative, and a larger alpha then lowers it: to train,

@@ -7,9 +7,9 @@ from pathlib import Path
 # another on a busy machine: 4 s instead of 20 ms for a 384 x 384 eigendecomposition.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax  # noqa: E402
-import matplotlib  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import matplotlib
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 matplotlib.use("Agg")

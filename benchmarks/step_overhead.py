@@ -1,0 +1,110 @@
+"""What a spectral penalty adds to a training step of MiniAlexNet.
+
+    .venv/bin/python -m benchmarks.step_overhead --batch-size 32
+
+Every setting trains the same network, FC1 and FC2 penalized, in blocks of the same number of steps
+that take turns; the ratio is that of a block to the block without a penalty in the same round, its
+median over the rounds. The pair of two runs without a penalty says what the machine's noise is.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import spectral_reg as sr
+from examples import data
+from examples.training import LAYERS, Config, State, initial, make_step
+
+MASK = sr.by_path(*(f"{layer}/kernel" for layer in LAYERS))
+STRENGTH = 1e-3
+
+
+def naive_alpha(W: jax.Array) -> jax.Array:
+    """Alpha as autodiff through the singular value decomposition gives it."""
+    return sr.smooth_hill()(jnp.linalg.svd(W, full_matrices=False)[1] ** 2)
+
+
+SETTINGS: dict[str, tuple[Any, dict[str, Any]] | None] = {
+    "no penalty": None,
+    "no penalty, again": None,
+    "log_stable_rank, warm": (sr.log_stable_rank, {"tracking": "warm"}),
+    "spectral_norm, warm": (sr.spectral_norm, {"tracking": "warm"}),
+    "alpha, warm, every=10": (sr.alpha, {"tracking": "warm", "every": 10}),
+    "alpha, warm, every=4": (sr.alpha, {"tracking": "warm", "every": 4}),
+    "alpha, every=10": (sr.alpha, {"every": 10}),
+    "alpha, warm": (sr.alpha, {"tracking": "warm"}),
+    "log_stable_rank": (sr.log_stable_rank, {}),
+    "alpha": (sr.alpha, {}),
+    "alpha, autodiff through svd": (naive_alpha, {}),
+}
+
+
+def prepare(setting: tuple[Any, dict[str, Any]] | None, config: Config) -> Callable[[int], float]:
+    """A function that runs some steps and gives the seconds one took."""
+    graph, params, batch_stats = initial(config)
+    sgd = optax.sgd(config.learning_rate, momentum=config.momentum)
+    if setting is None:
+        optimizer = sgd
+    else:
+        metric, options = setting
+        penalty = sr.add_spectral_penalty(metric, STRENGTH, mask=MASK, **options)
+        optimizer = optax.chain(penalty, sgd)
+    dataset = data.load(config.data)
+    images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
+    step = jax.jit(make_step(graph, optimizer, config.loss), donate_argnums=0)
+    state = State(params, batch_stats, optimizer.init(params))
+    rng = np.random.default_rng(0)
+
+    def run(num_steps: int) -> float:
+        nonlocal state
+        start = time.perf_counter()
+        for _ in range(num_steps):
+            batch = rng.integers(len(images), size=config.batch_size, dtype=np.int32)
+            state, _ = step(state, images, labels, batch)
+        jax.block_until_ready(state)
+        return (time.perf_counter() - start) / num_steps
+
+    run(2)
+    return run
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=20, help="a block; a multiple of every=n")
+    options = parser.parse_args()
+    config = Config("digits", 1536, 261, options.batch_size, epochs=1)
+    runs = {name: prepare(setting, config) for name, setting in SETTINGS.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    with tqdm(total=options.rounds * len(runs), unit="block") as bar:
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                seconds[name].append(run(options.steps))
+                bar.update()
+    base = np.array(seconds["no penalty"])
+    device = jax.devices()[0].device_kind
+    print(f"MiniAlexNet, b = {options.batch_size}, {device}, jax {jax.__version__}")
+    print(
+        f"{'penalty on FC1 and FC2':30} {'ms a step':>10} {'added ms':>9} {'ratio':>6}  (quartiles)"
+    )
+    for name, times in seconds.items():
+        ratio = np.array(times) / base
+        low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
+        added = np.median(np.array(times) - base)
+        print(
+            f"{name:30} {np.median(times) * 1e3:10.1f} {added * 1e3:9.1f} {middle:6.3f}"
+            f"  ({low:.3f} to {high:.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
