@@ -1,0 +1,42 @@
+"""One of two processes that hold a model together; test_sharding.py starts both."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import spectral_reg as sr
+
+
+def main(port: str, rank: str) -> None:
+    """Holds the penalty and its gradient against those of one device."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(rank))
+    assert len(jax.devices()) == 4
+    assert len(jax.local_devices()) == 2
+    W = np.random.default_rng(0).standard_normal((5, 32, 96)).astype(np.float32)
+    expected, gradient = jax.value_and_grad(lambda W: jnp.sum(sr.alpha(W)))(jnp.asarray(W))
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((4,), ("x",), axis_types=(kind,))
+        for spec in (PartitionSpec(None, "x", None), PartitionSpec(None, None, "x")):
+            placed = jax.make_array_from_callback(
+                W.shape, NamedSharding(mesh, spec), lambda index: W[index]
+            )
+            for tracking in ("exact", "warm"):
+                params = {"mlp": {"kernel": placed}}
+                transformation = sr.add_spectral_penalty(sr.alpha, 1.0, tracking=tracking)
+                state = jax.jit(transformation.init)(params)
+                zeros = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree))(params)
+                updates, state = jax.jit(transformation.update)(zeros, state, params)
+                np.testing.assert_allclose(float(state.penalty), float(expected), rtol=1e-5)
+                for shard in updates["mlp"]["kernel"].addressable_shards:
+                    np.testing.assert_allclose(
+                        shard.data, gradient[shard.index], rtol=1e-3, atol=1e-5
+                    )
+    jax.distributed.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
