@@ -69,13 +69,16 @@ def sampled(
         room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
         if min(room) < 0:
             raise ValueError(f"a block of {block} does not fit into a matrix of {W.shape[-2:]}")
-        starts = jax.random.randint(key, (num_blocks, 2), 0, jnp.array(room) + 1)
+        rows, cols = (
+            jax.random.randint(one_key, (num_blocks,), 0, places + 1)
+            for one_key, places in zip(jax.random.split(key), room, strict=True)
+        )
         zeros = (0,) * (W.ndim - 2)
 
-        def cut(start: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(W, (*zeros, *start), (*W.shape[:-2], *block))
+        def cut(row: jax.Array, col: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(W, (*zeros, row, col), (*W.shape[:-2], *block))
 
-        spectra = eigenvalues(jax.vmap(cut, out_axes=-3)(starts))
+        spectra = eigenvalues(jax.vmap(cut, out_axes=-3)(rows, cols))
         pooled = spectra.reshape(*W.shape[:-2], num_blocks * size)
         return function(jnp.sort(pooled, axis=-1, descending=True))
 

@@ -22,8 +22,10 @@ def test_a_block_as_large_as_the_matrix_is_the_matrix():
 
 def test_pools_the_blocks():
     W, key = matrix((40, 30)), jax.random.key(3)
-    starts = jax.random.randint(key, (5, 2), 0, jnp.array([40 - 16, 30 - 8]) + 1)
-    blocks = [np.asarray(W)[i : i + 16, j : j + 8] for i, j in np.asarray(starts)]
+    for_rows, for_cols = jax.random.split(key)
+    rows = jax.random.randint(for_rows, (5,), 0, 40 - 16 + 1)
+    cols = jax.random.randint(for_cols, (5,), 0, 30 - 8 + 1)
+    blocks = [np.asarray(W)[i : i + 16, j : j + 8] for i, j in zip(rows, cols, strict=True)]
     pooled = np.sort(np.linalg.svd(np.stack(blocks), compute_uv=False).ravel() ** 2)[::-1]
     metric = sr.sampled(sr.matrix_entropy, key=key, num_blocks=5, size=8, aspect=2.0)
     expected = sr.matrix_entropy.of_eigenvalues(jnp.asarray(pooled))
