@@ -46,7 +46,7 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
 
     On a mesh of devices the products stay where W lies, the matrices of a stack are decomposed on
     different devices, and the eigenvalues are on all of them. A mesh of Explicit axes is seen in
-    the type of W; one of Auto axes also, or from ``jax.set_mesh``. Reverse mode only; no ``vmap``.
+    the type of W; one of Auto axes also, or from ``jax.set_mesh``. Reverse mode only.
 
     References:
         Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.

@@ -44,22 +44,22 @@ def mesh_of(W: jax.Array) -> AbstractMesh | None:
 
 def gram(W: jax.Array) -> jax.Array:
     """W^T W ``[..., M, M]``, on every device."""
-    return _on_blocks(_gram, False, W)
+    return _batched(partial(_on_blocks, _gram, False))(W)
 
 
 def squared_column_norms(W: jax.Array, V: jax.Array) -> jax.Array:
     """||W v_i||^2 ``[..., K]`` of the columns of V ``[..., M, K]``, on every device."""
-    return _on_blocks(_squared_column_norms, False, W, V)
+    return _batched(partial(_on_blocks, _squared_column_norms, False))(W, V)
 
 
 def gram_times(W: jax.Array, V: jax.Array) -> jax.Array:
     """W^T (W V) ``[..., M, K]``, on every device, for K much less than M."""
-    return _on_blocks(_gram_times, False, W, V)
+    return _batched(partial(_on_blocks, _gram_times, False))(W, V)
 
 
 def times(W: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
     """W A B^T for A and B ``[..., M, K]``, lying as W does."""
-    return _on_blocks(_times, True, W, A, B)
+    return _batched(partial(_on_blocks, _times, True))(W, A, B)
 
 
 def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMesh) -> Result:
@@ -68,6 +68,10 @@ def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMe
     One matrix at a time, each on one device, and the results on all of them: batched, they would
     all be done everywhere, and a batched eigh hangs in a program of several CPU devices.
     """
+    return _batched(partial(_spread, function, mesh))(*stacks)
+
+
+def _spread(function: Callable[..., Result], mesh: AbstractMesh, *stacks: jax.Array) -> Result:
     shape = stacks[0].shape[:-2]
     count = math.prod(shape)
     num_rounds = -(-count // mesh.size)
@@ -102,6 +106,22 @@ def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMe
     specs = PartitionSpec()
     mapped = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=False)
     return jax.jit(mapped)(*(_lay_out(stack, mesh, specs) for stack in stacks))
+
+
+def _batched(operation: Callable[..., Result]) -> Callable[..., Result]:
+    """The operation, to which the axis of a ``vmap`` is one more in front."""
+    mapped = jax.custom_batching.custom_vmap(operation)
+
+    @mapped.def_vmap
+    def rule(size: int, is_batched: list[bool], *arrays: jax.Array) -> tuple[Result, Any]:
+        wide = (
+            array if batched else jnp.broadcast_to(array, (size, *array.shape))
+            for array, batched in zip(arrays, is_batched, strict=True)
+        )
+        result = _batched(operation)(*wide)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return mapped
 
 
 def _gram(w: jax.Array, *, layout: Layout) -> jax.Array:

@@ -202,3 +202,28 @@ def test_inside_shard_map_a_block_is_a_matrix_of_its_own():
         placed
     )
     np.testing.assert_allclose(values, sr.eigenvalues(jnp.asarray(W)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_vmap(kind):
+    layouts = {"stack rows": STACKS["stack rows"]}
+    tree = weights(layouts)
+    W, alone = on_mesh(tree, kind, layouts)["stack rows"]["kernel"], tree["stack rows"]["kernel"]
+    value_and_gradient = jax.jit(jax.vmap(jax.value_and_grad(sr.alpha)))
+    for a, b in zip(value_and_gradient(W), value_and_gradient(jnp.asarray(alone)), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_forward_mode_is_refused(kind):
+    W = on_mesh(weights({"rows": MATRICES["rows"]}), kind, MATRICES)["rows"]["kernel"]
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(sr.alpha, (W,), (W,))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_blocks_of_a_sharded_matrix_are_refused(kind):
+    W = on_mesh(weights({"rows": MATRICES["rows"]}), kind, MATRICES)["rows"]["kernel"]
+    with pytest.raises(ValueError, match="expected it on one device"):
+        sr.sampled(sr.alpha, key=jax.random.key(0), size=16)(W)
