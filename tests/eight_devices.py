@@ -135,6 +135,26 @@ def test_a_stack_of_twelve_wide_layers(kind, tracking):
     check(layouts, kind, sr.alpha, tracking=tracking)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "cut"), [("explicit", ("x", "y")), ("auto", (None, ("x", "y")))])
+def test_a_transformer_of_twelve_layers(kind, cut):
+    shape = (12, 1024, 4096)
+    W = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    placed = on_mesh({"up": {"kernel": W}}, kind, {"up": (shape, (None, *cut))})
+    transformation = sr.add_spectral_penalty(sr.alpha, 1.0)
+    state, zeros = transformation.init(placed), jax.tree.map(jnp.zeros_like, placed)
+    update = jax.jit(transformation.update).lower(zeros, state, placed).compile()
+    assert_no_full_weight(update, placed)
+    updates, state = update(zeros, state, placed)
+    value_and_gradient = jax.jit(jax.value_and_grad(sr.alpha))
+    # One by one: two at a time would hang in a program of several CPU devices.
+    expected = [value_and_gradient(jnp.asarray(layer)) for layer in W]
+    assert state.penalty == pytest.approx(sum(float(value) for value, _ in expected), rel=1e-5)
+    for layer, (_, gradient) in zip(np.asarray(updates["up"]["kernel"]), expected, strict=True):
+        # Neighbours among 1024 eigenvalues differ by little more than float32 resolves.
+        assert np.linalg.norm(layer - gradient) <= 1e-3 * np.linalg.norm(gradient)
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_held_between_steps(kind):
     check({"tensor": MATRICES["tensor"]}, kind, sr.alpha, tracking="warm", every=2)
