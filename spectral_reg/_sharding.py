@@ -250,9 +250,15 @@ def _for_partitioner(product: Callable[..., jax.Array], like_W: bool) -> Callabl
         spec = _even(W, mesh)
         batch = NamedSharding(mesh, PartitionSpec(*spec[: len(W.shape) - 2]))
         lying = NamedSharding(mesh, spec)
+
+        def on_block(*blocks: jax.Array) -> jax.Array:
+            # The partitioner's thread knows nothing of an enable_x64 around the call.
+            with jax.enable_x64(W.dtype.itemsize == 8):
+                return product(*blocks, layout=_layout(spec, len(W.shape)))
+
         return (
             mesh,
-            partial(product, layout=_layout(spec, len(W.shape))),
+            on_block,
             lying if like_W else NamedSharding(mesh, PartitionSpec()),
             (lying, *(batch for _ in small)),
         )
