@@ -194,6 +194,15 @@ class TestParity:
         assert fit.xmin == pytest.approx(xmin, rel=1e-12)
         assert fit.alpha == pytest.approx(alpha, rel=1e-12)
 
+    def test_every_candidate_of_a_small_spectrum_counts(self):
+        for seed in range(300):
+            generator = np.random.default_rng([seed, 4])
+            eigenvalues = np.exp(generator.normal(size=generator.integers(3, 9)))
+            fit = fitting.fit_power_law(eigenvalues)
+            distance, xmin, _ = brute_force(eigenvalues)
+            assert fit.ks_distance == pytest.approx(distance, abs=1e-12)
+            assert fit.xmin == pytest.approx(xmin, rel=1e-12)
+
     def test_at_a_given_xmin(self):
         eigenvalues = KINDS["mixture"](np.random.default_rng(0))
         expected = reference(eigenvalues, xmin=1.7).power_law
