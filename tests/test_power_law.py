@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from matrices import spectra
 from scipy.linalg import eigvalsh_tridiagonal
 
 import fitting
@@ -371,23 +371,6 @@ class TestErrors:
     def test_says_what_is_wrong(self, eigenvalues, settings, message):
         with pytest.raises(ValueError, match=message):
             fitting.fit_power_law(eigenvalues, **settings)
-
-
-@st.composite
-def spectra(draw):
-    """Anything that a spectrum can be: any range, ties, zeros, subnormals, one value."""
-    elements = draw(
-        st.sampled_from(
-            [
-                st.floats(0, 1e308),
-                st.floats(0, 10),
-                st.floats(1, 1.000001),
-                st.sampled_from([0.0, 1.0, 2.0, 5e-324, 1e308]),
-                st.integers(0, 20).map(float),
-            ]
-        )
-    )
-    return draw(arrays(np.float64, st.integers(1, 60), elements=elements))
 
 
 def check_any_spectrum(eigenvalues, ks, min_tail):
