@@ -1,7 +1,7 @@
 """Which axes of a weight make its matrix."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -138,7 +138,7 @@ def arrange(name: str, leaf: Any, axes: MatrixAxes) -> tuple[Any, int, int]:
 def _roles(name: str, shape: Shape, axes: MatrixAxes) -> Roles:
     ndim = len(shape)
     came = f"axes gives {name!r} of shape {shape} {axes}"
-    parts = [(part,) if isinstance(part, int) else tuple(part) for part in axes[:3]]
+    parts = [tuple(part) if isinstance(part, Sequence) else (part,) for part in axes[:3]]
     if not (parts[0] and parts[1]):
         raise ValueError(f"{came}; expected at least one axis for rows and one for cols")
     named = [axis for part in parts for axis in part]

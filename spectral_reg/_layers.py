@@ -67,8 +67,8 @@ def layer_matrices(
     """
     if conv not in CONV_MATRICES:
         raise ValueError(
-            f"conv is {conv!r}; expected one of {', '.join(CONV_MATRICES)}; pooled spectra and "
-            "those of conv_operator come from layer_spectra"
+            f"conv is {conv!r}; expected one of {', '.join(CONV_MATRICES)}; pooled "
+            "spectra and those of conv_operator come from layer_spectra"
         )
     layers = read_layers(params, mask=mask, conv=conv, axes=axes)
     return {name: layer.weight for name, layer in layers.items()}

@@ -143,7 +143,7 @@ def test_a_mask_may_be_a_prefix():
         ),
         ({"mask": {"conv": True}}, "0 entries for the parameter 'blocks/fc/bias'"),
         ({"conv": "sliced"}, "conv is 'sliced'; expected one of slices, flatten"),
-        ({"conv": "pooled"}, "pooled spectra come from layer_spectra"),
+        ({"conv": "pooled"}, "pooled spectra and those of conv_operator come from layer_spectra"),
     ],
 )
 def test_bad_selection(options, message):
