@@ -1,7 +1,7 @@
 """Exact spectra of convolutions as linear maps of whole inputs."""
 
+import dataclasses
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ import numpy as np
 from ._eigenvalues import HIGHEST, as_matrices, spectrum
 
 
-class ConvOperator(NamedTuple):
+# No NamedTuple, which jax.jit would refuse as a function.
+@dataclasses.dataclass(frozen=True)
+class ConvOperator:
     """A kernel's eigenvalues as a convolution of inputs of one size; see :func:`conv_operator`.
 
     Attributes:

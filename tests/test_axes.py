@@ -1,5 +1,7 @@
 """Which axes of a weight make its matrix: by default, and as told."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -23,6 +25,11 @@ def matrix(name, array, **options):
     return sr.layer_matrices({name: array}, **options)[name]
 
 
+def filled(shapes):
+    """A tree of weights from one of shapes."""
+    return jax.tree.map(lambda shape: weight(*shape.shape), shapes)
+
+
 def check_attention(matrices, kernels, prefix):
     """The matrices of an attention layer are those of its projections as plain dense layers."""
     for projection in ("query", "key", "value"):
@@ -40,10 +47,10 @@ def by_name(params):
 
 @pytest.mark.parametrize("conv", ["slices", "flatten"])
 def test_nnx_attention(conv):
-    layer = nnx.MultiHeadAttention(
-        num_heads=HEADS, in_features=D, qkv_features=HEADS * DIM, rngs=nnx.Rngs(0), decode=False
-    )
-    state = nnx.state(layer, nnx.Param)
+    def create():
+        return nnx.MultiHeadAttention(HEADS, D, HEADS * DIM, rngs=nnx.Rngs(0), decode=False)
+
+    state = filled(nnx.state(nnx.eval_shape(create), nnx.Param))
     check_attention(sr.layer_matrices(state, conv=conv), by_name(state), "")
 
 
@@ -59,14 +66,13 @@ def test_linen_attention_stacked_by_a_scan(conv):
     stack = nn.scan(
         Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=NUM_LAYERS
     )
-    params = stack().init(jax.random.key(0), jnp.ones((1, 3, D)), None)["params"]
+    shapes = jax.eval_shape(stack().init, jax.random.key(0), jnp.ones((1, 3, D)), None)
+    params = filled(shapes["params"])
     matrices = sr.layer_matrices(params, conv=conv)
     check_attention(matrices, by_name(params), "mha/")
     assert matrices["fc/kernel"].shape == (NUM_LAYERS, D, D)
-    spectra = sr.layer_spectra(params, conv="pooled")
-    assert {name: len(spectrum) for name, spectrum in spectra.items()} == dict.fromkeys(
-        spectra, NUM_LAYERS
-    )
+    spectra = jax.eval_shape(functools.partial(sr.layer_spectra, conv="pooled"), params)
+    assert {len(spectrum) for spectrum in spectra.values()} == {NUM_LAYERS}
 
 
 def test_stacked_dense_layers_are_no_attention_heads():
@@ -83,7 +89,7 @@ def test_a_mask_takes_no_neighbour_away():
     expected = layers["out"].reshape(HEADS * DIM, D)
     assert sr.layer_matrices(params, mask=mask)["out/kernel"].shape == expected.shape
     optimizer = sr.add_spectral_penalty(sr.log_stable_rank, 1.0, mask=mask)
-    _, state = optimizer.update(params, optimizer.init(params), params)
+    _, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     assert state.penalty == pytest.approx(float(sr.log_stable_rank(expected)), rel=1e-5)
     assert matrix("out/kernel", layers["out"]).shape == (HEADS, DIM, D)
 
@@ -108,12 +114,14 @@ def test_fused_query_key_and_value(name, shape, expected):
 
 @pytest.mark.parametrize("window", [(3,), (3, 2), (3, 2, 4)])
 def test_convolutions_of_flax_and_equinox(window):
-    kernel = np.asarray(nnx.Conv(3, 5, window, rngs=nnx.Rngs(0)).kernel[...])
+    flax = nnx.eval_shape(lambda: nnx.Conv(3, 5, window, rngs=nnx.Rngs(0)))
+    kernel = weight(*flax.kernel.shape)
     assert kernel.shape == (*window, 3, 5)
     np.testing.assert_array_equal(matrix("conv/kernel", kernel), kernel)
     flat = kernel.reshape(-1, 5)
     np.testing.assert_array_equal(matrix("conv/kernel", kernel, conv="flatten"), flat)
-    torch_like = eqx.nn.Conv(len(window), 3, 5, window, key=jax.random.key(0)).weight
+    create = functools.partial(eqx.nn.Conv, len(window), 3, 5, window)
+    torch_like = weight(*eqx.filter_eval_shape(create, key=jax.random.key(0)).weight.shape)
     np.testing.assert_array_equal(
         matrix("conv/weight", torch_like)[(0,) * len(window)],
         torch_like[(..., *(0,) * len(window))].T,
