@@ -53,6 +53,10 @@ def add_spectral_penalty(
     strength scaled like the learning rate, the penalty is decoupled, in the manner of
     ``optax.add_decayed_weights``.
 
+    ``optax.inject_hyperparams(lambda strength: sr.add_spectral_penalty(metric, strength))`` makes a
+    strength that can be set between steps, without a new trace. (Without the lambda, its
+    ``static_args`` must name metric, mask, every and a :func:`conv_operator` given as conv.)
+
     Args:
         metric: From ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
         strength: Weight of the penalty, or a schedule of the step count. Negative raises the

@@ -210,7 +210,7 @@ def test_a_depthwise_kernel_is_not_cut_up(conv):
     )
 
 
-@pytest.mark.parametrize("conv", ["slices", "flatten", "pooled", sr.conv_operator(3, 3)])
+@pytest.mark.parametrize("conv", ["slices", "pooled", sr.conv_operator(3, 3)])
 def test_gradients_come_back_to_the_weights_own_axes(conv, float64):
     params = {
         "attn": {"query": {"kernel": RNG.standard_normal((6, 2, 3))}},
