@@ -47,8 +47,13 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
         Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.
     """
     W = as_matrices(W)
-    result = _tall_eigenvalues(tall(W))
+    result = spectrum(W)
     return result / max(W.shape[-2:]) if normalize else result
+
+
+def spectrum(W: jax.Array) -> jax.Array:
+    """Eigenvalues of W^* W, of real or complex matrices in float32 or wider."""
+    return _tall_eigenvalues(tall(W))
 
 
 def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
@@ -72,8 +77,8 @@ def tall(W: jax.Array) -> jax.Array:
 
 
 def gram(W: jax.Array) -> jax.Array:
-    """W^T W in full precision, of which the default is less on a GPU or TPU."""
-    return jnp.einsum("...ni,...nj->...ij", W, W, precision=HIGHEST)
+    """W^* W in full precision, of which the default is less on a GPU or TPU."""
+    return jnp.einsum("...ni,...nj->...ij", W.conj(), W, precision=HIGHEST)
 
 
 def singular_vectors(W: jax.Array) -> jax.Array:
@@ -84,7 +89,7 @@ def singular_vectors(W: jax.Array) -> jax.Array:
 def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     V = singular_vectors(W)
     WV = jnp.matmul(W, V, precision=HIGHEST)
-    squared_norms = jnp.sum(WV * WV, axis=-2)
+    squared_norms = jnp.sum((WV.conj() * WV).real, axis=-2)
     # Below the resolution of the Gram matrix eigh's order is arbitrary. Sorting the M values is
     # free; sorting the columns of V and WV would not be.
     order = jnp.argsort(squared_norms, axis=-1, descending=True)
@@ -102,7 +107,8 @@ def _tall_eigenvalues_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (W,), (dW,) = primals, tangents
     values, V, WV, order = _decompose(W)
-    derivatives = 2 * jnp.sum(WV * jnp.matmul(dW, V, precision=HIGHEST), axis=-2)
+    dWV = jnp.matmul(dW, V, precision=HIGHEST)
+    derivatives = 2 * jnp.sum((WV.conj() * dWV).real, axis=-2)
     return values, jnp.take_along_axis(derivatives, order, axis=-1)
 
 
