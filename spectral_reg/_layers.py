@@ -22,12 +22,14 @@ class Layer(NamedTuple):
     Attributes:
         weight: The matrices. The parts are the window and the groups of a convolution.
         num_batch: Number of axes of the batch.
-        num_window: Number of axes of the window among the parts.
+        num_window: Number of axes of the window among the parts; 0 where it is part of the rows.
+        is_convolution: Whether the weight has a window at all.
     """
 
     weight: Any
     num_batch: int
     num_window: int
+    is_convolution: bool
 
 
 def layer_matrices(
@@ -123,7 +125,10 @@ def read_layers(params: PyTree, *, mask: Mask, conv: Conv, axes: Axes) -> dict[s
                 "matrices [..., rows, cols]: leave biases and scales out of the mask"
             )
     resolved = resolve_axes(params, leaves, axes)
-    layers = {name: Layer(*arrange(name, leaf, resolved[name])) for name, leaf in leaves.items()}
+    layers = {}
+    for name, leaf in leaves.items():
+        weight, num_batch, num_window = arrange(name, leaf, resolved[name])
+        layers[name] = Layer(weight, num_batch, num_window, num_window > 0)
     if isinstance(conv, ConvOperator):
         return layers
     return {
@@ -140,13 +145,13 @@ def pool(values: jax.Array, num_batch: int) -> jax.Array:
 
 def _flatten(layer: Layer) -> Layer:
     """The window and the rows as the rows."""
-    weight, num_batch, num_window = layer
-    lead = weight.shape[: weight.ndim - 2 - num_window]
-    return Layer(weight.reshape(*lead, -1, weight.shape[-1]), num_batch, 0)
+    weight = layer.weight
+    lead = weight.shape[: weight.ndim - 2 - layer.num_window]
+    return layer._replace(weight=weight.reshape(*lead, -1, weight.shape[-1]), num_window=0)
 
 
 def _spectrum(name: str, layer: Layer, conv: Conv) -> jax.Array:
-    weight, num_batch, num_window = layer
+    weight, num_batch, num_window, _ = layer
     if isinstance(conv, ConvOperator) and num_window:
         if num_window != len(conv.size):
             raise ValueError(

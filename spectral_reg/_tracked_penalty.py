@@ -27,7 +27,8 @@ def tracked_penalty(
 ) -> tuple[jax.Array, Vectors]:
     """The penalty from the vectors of the last step, and the vectors of this one."""
     values, followed = {}, {}
-    for name, (W, num_batch, _) in _layers(leaves, conv, axes).items():
+    for name, layer in _layers(leaves, conv, axes).items():
+        W, num_batch = layer.weight, layer.num_batch
         pooled = conv == "pooled" and W.ndim > num_batch + 2
         if hasattr(metric, "of_norms"):
             squared_norm, top, followed[name] = tracked_norms(W, vectors[name])

@@ -69,6 +69,7 @@ def add_spectral_penalty(
             vectors in the state and follows them with products alone: by conjugate gradients for
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
             with a decomposition only where the weights have moved too far in one step.
+            Tracked eigenvalues below 1e-7 of the largest are noise.
 
     Returns:
         The transformation. Its state holds the last value of the penalty; ``update`` needs
