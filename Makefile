@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/python -m examples.batch_size --preset demo
 
 test: install-dev
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
 clean:
 	rm -rf .venv

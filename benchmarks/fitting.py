@@ -9,26 +9,24 @@ the Pareto shape, alpha - 1); then the same for the comparison with the truncate
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
-import venv
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import powerlaw
 from numpy.typing import NDArray
 
 import fitting
+from benchmarks import peers
 
-PEERS = Path("build/peers")
-REQUIREMENTS = ("numpy<2", "scipy", "matplotlib", "mpmath", "powerlaw==1.5", "powerlawrs==0.0.15")
+INSTALLS = (
+    ("numpy<2", "scipy", "matplotlib", "mpmath", "powerlaw==1.5", "powerlawrs==0.0.15"),
+    ("--no-deps", "weightwatcher==0.7.7"),  # its fitter needs none of what the package asks for
+)
 SIZES = (192, 384, 500, 1000, 4096)
 RANGES = {"alpha": [1.01, None]}
 
@@ -56,29 +54,9 @@ def seconds(function: Callable[[], object], least: float = 0.2) -> float:
     return min(times)
 
 
-def peer_times(samples: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, list[float]]]:
-    """What benchmarks/fitting_peers.py measures in the peers' own environment."""
-    python = PEERS / "bin" / "python"
-    if not (PEERS / "ready").exists():
-        print("installing the peers in", PEERS, flush=True)
-        venv.create(PEERS, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *REQUIREMENTS], check=True)
-        # its fitter needs none of what the package asks for
-        subprocess.run([*pip, "--no-deps", "weightwatcher==0.7.7"], check=True)
-        (PEERS / "ready").touch()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spectra.npz"
-        np.savez(path, **samples)  # type: ignore[arg-type]
-        worker = Path(__file__).with_name("fitting_peers.py")
-        output = subprocess.run([python, worker, path], check=True, stdout=subprocess.PIPE)
-    times: dict[str, dict[str, list[float]]] = json.loads(output.stdout)
-    return times
-
-
 def power_law_scan(samples: dict[str, NDArray[np.float64]]) -> None:
     """Prints the table of the search for xmin."""
-    times = peer_times(samples)
+    times = peers.ask("fitters", INSTALLS, "fitting_peers.py", samples)
     times["powerlaw 2.0.0"] = {}
     for name, x in samples.items():
         taken = seconds(partial(reference, x))

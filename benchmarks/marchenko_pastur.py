@@ -2,52 +2,23 @@
 
     .venv/bin/python -m benchmarks.marchenko_pastur
 
-WeightWatcher is installed into an environment of its own under runs/peers on the first run. Both
+WeightWatcher is installed into an environment of its own under build/peers on the first run. Both
 fit the same spectra, one after the other, on one core.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-import venv
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+
+from benchmarks import peers
 
 PEER = "weightwatcher==0.7.7"
-ENVIRONMENT = Path(__file__).parents[1] / "runs" / "peers" / PEER
-ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-# Runs in the peer's environment, so it may use nothing of ours.
-PEER_PROGRAM = """
-import contextlib, io, json, logging, sys, time
-import numpy as np
-logging.disable(logging.CRITICAL)
-with contextlib.redirect_stdout(io.StringIO()):
-    import weightwatcher
-    watcher = weightwatcher.WeightWatcher()
-results = []
-with np.load(sys.argv[1]) as spectra:
-    for name in spectra.files:
-        values = spectra[name]
-        long, short = (int(side) for side in name.split()[0].split("x"))
-        def fit():
-            return watcher.mp_fit(values, long, short, 1, "", 0, 0, False, False, "", "", 0.6, True,
-                                  values)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            spikes, _, _, _, edge, _ = fit()
-            times.append(time.perf_counter() - start)
-        results.append([min(times), float(edge), int(spikes)])
-print(json.dumps(results))
-"""
 
 
 def spectra() -> dict[str, tuple[np.ndarray, int]]:
@@ -80,34 +51,14 @@ def best_time(function: Callable[[], object], repeats: int = 20) -> float:
     return min(times)
 
 
-def run_peer(made: dict[str, tuple[np.ndarray, int]]) -> list[tuple[float, float, int]]:
-    """Time, edge and number of spikes from WeightWatcher, for each spectrum."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "installed").exists():
-        print(f"Installing {PEER} into {ENVIRONMENT}", file=sys.stderr)
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-qq", PEER], check=True)
-        (ENVIRONMENT / "installed").touch()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spectra.npz"
-        np.savez(path, allow_pickle=False, **{name: values for name, (values, _) in made.items()})
-        answer = subprocess.run(
-            [python, "-W", "ignore", "-c", PEER_PROGRAM, path],
-            env=os.environ | ONE_CORE,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-    return [tuple(row) for row in json.loads(answer.splitlines()[-1])]
-
-
 def main() -> None:
     """Prints a row for each spectrum and the ratio over all of them."""
     from benchmarks.phases import edge
     from fitting import fit_marchenko_pastur
 
     made = spectra()
-    peer = run_peer(made)
+    arrays = {name: values for name, (values, _) in made.items()}
+    peer = peers.ask("weightwatcher", [[PEER]], "marchenko_pastur_peers.py", arrays)
     print(
         f"{'':42}{'time, ms':^24}{'edge, error':^20}{'spikes':^20}\n{'':42}"
         f"{'ours':>6}{'theirs':>9}{'ratio':>8} {'ours':>9}{'theirs':>10}"
@@ -137,5 +88,7 @@ if __name__ == "__main__":
     if os.environ.get("OMP_NUM_THREADS") != "1":
         # BLAS reads these when it is loaded, which has happened by now
         command = [sys.executable, "-m", "benchmarks.marchenko_pastur", *sys.argv[1:]]
-        raise SystemExit(subprocess.run(command, env=os.environ | ONE_CORE, check=False).returncode)
+        raise SystemExit(
+            subprocess.run(command, env=os.environ | peers.ONE_CORE, check=False).returncode
+        )
     main()

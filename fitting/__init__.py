@@ -1,3 +1,5 @@
+"""Non-differentiable fits of spectra: power laws, Marchenko-Pastur, phases, whole models."""
+
 from ._bulk_fit import MarchenkoPasturFit as MarchenkoPasturFit
 from ._bulk_fit import fit_marchenko_pastur as fit_marchenko_pastur
 from ._distributions import DistributionComparison as DistributionComparison
@@ -27,3 +29,35 @@ from ._tracy_widom import tracy_widom_cdf as tracy_widom_cdf
 from ._tracy_widom import tracy_widom_quantile as tracy_widom_quantile
 from ._universality import UniversalityClass as UniversalityClass
 from ._universality import universality_class as universality_class
+
+__all__ = [
+    "DistributionComparison",
+    "LocalizationMeasures",
+    "LocalizationResult",
+    "MarchenkoPastur",
+    "MarchenkoPasturFit",
+    "Phase",
+    "PhaseCuts",
+    "PhaseResult",
+    "PowerLawFit",
+    "PowerLawFits",
+    "Report",
+    "SpikeSignals",
+    "UniversalityClass",
+    "bootstrap_sigma",
+    "classify_phase",
+    "compare_distributions",
+    "evaluate",
+    "fit_marchenko_pastur",
+    "fit_power_law",
+    "fit_power_laws",
+    "goodness_of_fit",
+    "largest_eigenvalue_law",
+    "load_report",
+    "localization",
+    "shuffled_null",
+    "spike_signals",
+    "tracy_widom_cdf",
+    "tracy_widom_quantile",
+    "universality_class",
+]

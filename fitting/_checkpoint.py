@@ -24,6 +24,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint file at {path}")
+    state_dict: Mapping[str, Any]
     if path.suffix == SAFETENSORS:
         state_dict = _read_safetensors(path)
     elif path.suffix in PICKLED:

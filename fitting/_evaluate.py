@@ -1,7 +1,7 @@
 """The spectra of a whole model, measured layer by layer."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import spectral_reg as sr
+from spectral_reg._layers import Layer, read_layers
 
 from ._checkpoint import read_checkpoint
 from ._measure import measure_spectrum
@@ -70,27 +71,23 @@ def evaluate(
     is_path = isinstance(model_or_path, (str, Path))
     params = read_checkpoint(model_or_path) if is_path else model_or_path
     leaves = {sr.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
-    matrices = sr.layer_matrices(params, conv="flatten" if conv == "flatten" else "slices")
+    slices_or_flat = "slices" if conv == "pooled" else conv
+    layers_read = read_layers(params, mask=None, conv=slices_or_flat, axes=None)
     reasons = {name: _reason_to_skip(name, leaf, layers) for name, leaf in leaves.items()}
-    chosen = {name: W for name, W in matrices.items() if not reasons[name]}
+    chosen = {name: layer for name, layer in layers_read.items() if not reasons[name]}
     if not chosen:
         raise ValueError(f"there is no weight matrix to measure; the tensors and why: {reasons}")
 
     rows = []
     with tqdm(chosen.items(), desc="layers", unit="layer", disable=not progress) as bar:
-        for name, W in bar:
+        for name, layer in bar:
             bar.set_postfix_str(name, refresh=False)
-            kind = _kind(name, leaves[name])
-            height, width = W.shape[-2:]
-            spectra = _spectra(W)
-            if conv == "pooled" and kind == "conv":
-                spectra = {"": np.sort(np.concatenate(list(spectra.values())))[::-1]}
-            for index, eigenvalues in spectra.items():
-                place = {"name": name, "index": index, "kind": kind, "rows": height, "cols": width}
-                rows.append(
-                    place
-                    | measure_spectrum(eigenvalues, (height, width), num_bootstrap=num_bootstrap)
-                )
+            shape = layer.weight.shape[-2:]
+            place = {"name": name, "kind": _kind(name, layer), "rows": shape[0], "cols": shape[1]}
+            pooled = conv == "pooled" and layer.is_convolution
+            for index, eigenvalues in _spectra(layer, pooled=pooled):
+                row = measure_spectrum(eigenvalues, shape, num_bootstrap=num_bootstrap)
+                rows.append(place | {"index": index} | row)
     skipped = [
         {"name": name, "shape": str(getattr(leaves[name], "shape", ())), "reason": reason}
         for name, reason in reasons.items()
@@ -115,17 +112,22 @@ def _reason_to_skip(name: str, leaf: Any, layers: Sequence[str] | None) -> str:
     return ""
 
 
-def _kind(name: str, leaf: Any) -> str:
-    if name.endswith("embedding"):
+def _kind(name: str, layer: Layer) -> str:
+    if layer.is_convolution:
+        return "conv"
+    if "embedding" in name.rsplit("/", 1)[-1]:
         return "embedding"
-    return {2: "dense", 3: "stack"}.get(leaf.ndim, "conv")
+    return "stack" if layer.num_batch else "dense"
 
 
-def _spectra(matrices: Any) -> dict[str, NDArray[np.float64]]:
-    """Eigenvalues by index in the batch, NaN where a matrix has entries that are not finite."""
-    W: NDArray[np.float64] = np.asarray(matrices).astype(np.float64)
+def _spectra(layer: Layer, *, pooled: bool) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Index in the batch and eigenvalues, NaN where a matrix has entries that are not finite."""
+    W: NDArray[np.float64] = np.asarray(layer.weight).astype(np.float64)
     finite = np.isfinite(W.sum(axis=(-2, -1), keepdims=True))
     # LAPACK raises on NaN, for the whole batch.
     spectra = np.linalg.svd(np.where(finite, W, 0.0), compute_uv=False) ** 2
     spectra = np.where(finite[..., 0], spectra, np.nan)
-    return {",".join(map(str, i)): spectra[i] for i in np.ndindex(spectra.shape[:-1])}
+    if pooled:
+        spectra = spectra.reshape(*spectra.shape[: layer.num_batch], -1)
+    for index in np.ndindex(spectra.shape[:-1]):
+        yield ",".join(map(str, index)), np.sort(spectra[index])[::-1]

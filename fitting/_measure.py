@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from ._goodness import goodness_of_fit
 from ._phases import Phase, PhaseResult, classify_phase
@@ -43,22 +44,24 @@ def measure_spectrum(
 
 
 def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -> dict[str, Any]:
-    total, top = eigenvalues.sum(), eigenvalues.max()
-    log_top = math.log(top)
+    top = float(eigenvalues.max())
+    # Relative to the largest, so that no sum can overflow.
+    ratios = eigenvalues / top
+    stable_rank = float(ratios.sum())
+    log_top, log_total = math.log(top), math.log(top) + math.log(stable_rank)
     # The papers' tolerance (RMT_Util) for weights that were trained in single precision.
     tolerance = np.finfo(np.float32).eps / (2 * math.sqrt(sum(shape) + 1))
-    hard_rank = int(np.count_nonzero(eigenvalues > tolerance**2 * top))
-    p = eigenvalues[eigenvalues > 0] / total
-    entropy = -(p * np.log(p)).sum() / math.log(hard_rank) if hard_rank > 1 else 0.0
+    hard_rank = int(np.count_nonzero(ratios > tolerance**2))
+    entropy = entr(ratios / stable_rank).sum() / math.log(hard_rank) if hard_rank > 1 else 0.0
     return {
-        "frobenius_norm": math.sqrt(total),
+        "frobenius_norm": math.sqrt(top) * math.sqrt(stable_rank),
         "spectral_norm": math.sqrt(top),
         "lambda_max": top,
-        "log_frobenius_norm": math.log(total) / 2,
+        "log_frobenius_norm": log_total / 2,
         "log_spectral_norm": log_top / 2,
-        "stable_rank": total / top,
-        "log_stable_rank": math.log(total / top),
-        "log_stable_rank_ratio": math.log(total) / log_top if log_top else math.nan,
+        "stable_rank": stable_rank,
+        "log_stable_rank": math.log(stable_rank),
+        "log_stable_rank_ratio": log_total / log_top if log_top else math.nan,
         "matrix_entropy": entropy,
         "hard_rank": hard_rank,
     }

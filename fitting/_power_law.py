@@ -204,9 +204,13 @@ def fit_power_law(
 def _standard_error(slope: float, log_range: float, num_tail: int) -> float:
     """1 / sqrt(Fisher information) at a known xmin; (alpha - 1) / sqrt(num_tail) without xmax."""
     u = abs(slope) * log_range
-    # 1 - (u / 2)^2 / sinh(u / 2)^2 is the share of the information that the cut-off at xmax leaves
-    lost = 0.0 if u > 60 else (u / 2 / math.sinh(u / 2)) ** 2
-    return abs(slope) / math.sqrt(num_tail * max(1.0 - lost, 1e-12))
+    # the share of the information that the cut-off at xmax leaves, 1 - (u / 2)^2 / sinh(u / 2)^2
+    kept = 1.0
+    if u < 1e-2:
+        kept = u * u / 12
+    elif u < 60:
+        kept = 1 - (u / 2 / math.sinh(u / 2)) ** 2
+    return abs(slope) / math.sqrt(num_tail * kept)
 
 
 def tail_of(eigenvalues: ArrayLike, fit: PowerLawFit) -> NDArray[np.float64]:

@@ -89,11 +89,25 @@ def make_report(rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> Re
 
 
 def load_report(path: str | Path) -> Report:
-    """A report that :meth:`Report.save` wrote.
+    """Reads a report that :meth:`Report.save` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The :class:`Report`, equal to the one that was saved.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a report.
+
+    Example:
+        >>> import tempfile, numpy as np, fitting
+        >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(80, 60))}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = fitting.evaluate(params, progress=False).save(f"{folder}/report.json")
+        ...     fitting.load_report(path).summary["num_matrices"]
+        1
     """
     path = Path(path)
     try:

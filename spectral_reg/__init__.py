@@ -4,6 +4,9 @@ from ._alpha import alpha as alpha
 from ._alpha import alpha_hat as alpha_hat
 from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
+from ._axes import MatrixAxes as MatrixAxes
+from ._conv_operator import ConvOperator as ConvOperator
+from ._conv_operator import conv_operator as conv_operator
 from ._csn import frozen_csn as frozen_csn
 from ._csn import soft_csn as soft_csn
 from ._eigenvalues import eigenvalues as eigenvalues
@@ -32,12 +35,15 @@ from ._trees import is_layer_matrix as is_layer_matrix
 from ._trees import path_name as path_name
 
 __all__ = [
+    "ConvOperator",
+    "MatrixAxes",
     "SpectralMetric",
     "SpectralPenaltyState",
     "add_spectral_penalty",
     "alpha",
     "alpha_hat",
     "by_path",
+    "conv_operator",
     "eigenvalues",
     "frozen_csn",
     "hill",

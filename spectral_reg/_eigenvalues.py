@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._sharding import HIGHEST
+from ._blocks import HIGHEST
 
 
 def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
@@ -52,8 +52,13 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
         Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.
     """
     W = as_matrices(W)
-    result = (_tall_eigenvalues if sharding.mesh_of(W) is None else _sharded_eigenvalues)(tall(W))
+    result = spectrum(W)
     return result / max(W.shape[-2:]) if normalize else result
+
+
+def spectrum(W: jax.Array) -> jax.Array:
+    """Eigenvalues of W^* W, of real or complex matrices in float32 or wider."""
+    return (_tall_eigenvalues if sharding.mesh_of(W) is None else _sharded_eigenvalues)(tall(W))
 
 
 def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
@@ -77,10 +82,10 @@ def tall(W: jax.Array) -> jax.Array:
 
 
 def gram(W: jax.Array) -> jax.Array:
-    """W^T W in full precision, of which the default is less on a GPU or TPU."""
+    """W^* W in full precision, of which the default is less on a GPU or TPU."""
     if sharding.mesh_of(W) is not None:
         return sharding.gram(W)
-    return jnp.einsum("...ni,...nj->...ij", W, W, precision=HIGHEST)
+    return jnp.einsum("...ni,...nj->...ij", W.conj(), W, precision=HIGHEST)
 
 
 def singular_vectors(W: jax.Array) -> jax.Array:
@@ -90,14 +95,14 @@ def singular_vectors(W: jax.Array) -> jax.Array:
 
 
 def eigenvectors(X: jax.Array) -> jax.Array:
-    """Eigenvectors ``[..., M, M]`` of a symmetric matrix as columns, ascending."""
+    """Eigenvectors ``[..., M, M]`` of a symmetric or Hermitian matrix as columns, ascending."""
     return jnp.linalg.eigh(X, symmetrize_input=False)[1]
 
 
 def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     V = singular_vectors(W)
     WV = jnp.matmul(W, V, precision=HIGHEST)
-    squared_norms = jnp.sum(WV * WV, axis=-2)
+    squared_norms = jnp.sum((WV.conj() * WV).real, axis=-2)
     # Below the resolution of the Gram matrix eigh's order is arbitrary. Sorting the M values is
     # free; sorting the columns of V and WV would not be.
     order = jnp.argsort(squared_norms, axis=-1, descending=True)
@@ -115,7 +120,8 @@ def _tall_eigenvalues_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (W,), (dW,) = primals, tangents
     values, V, WV, order = _decompose(W)
-    derivatives = 2 * jnp.sum(WV * jnp.matmul(dW, V, precision=HIGHEST), axis=-2)
+    dWV = jnp.matmul(dW, V, precision=HIGHEST)
+    derivatives = 2 * jnp.sum((WV.conj() * dWV).real, axis=-2)
     return values, jnp.take_along_axis(derivatives, order, axis=-1)
 
 
@@ -128,7 +134,7 @@ def _sharded_eigenvalues(W: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def along(W: jax.Array, values: jax.Array, V: jax.Array) -> jax.Array:
-    """Eigenvalues ``[..., K]``, with the derivative dl_i = 2 (W v_i)^T dW v_i."""
+    """Eigenvalues ``[..., K]``, with the derivative dl_i = 2 Re (W v_i)^* dW v_i."""
     del W, V
     return values
 
@@ -143,7 +149,8 @@ def _along_backward(
     saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, None, None]:
     W, V = saved
-    weighted = V * cotangent[..., None, :]
+    # JAX's gradient of |z|^2 is 2 conj(z).
+    W, weighted = W.conj(), V.conj() * cotangent[..., None, :]
     if sharding.mesh_of(W) is not None:
         return 2 * sharding.times(W, weighted, V), None, None
     # 2 W (V diag(g) V^T): one product with W, where (W V) diag(g) V^T would need two.

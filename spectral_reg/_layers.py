@@ -1,53 +1,63 @@
 """The matrices of a model's layers, and their spectra."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ._axes import Axes, arrange, resolve_axes
+from ._conv_operator import ConvOperator
 from ._eigenvalues import eigenvalues
 from ._trees import Mask, PyTree, select_leaves
 
 CONV_MATRICES = ("slices", "flatten")
 CONV_SPECTRA = (*CONV_MATRICES, "pooled")
 
-
-def _check_conv(conv: str, known: tuple[str, ...]) -> None:
-    if conv not in known:
-        hint = "; pooled spectra come from layer_spectra" if conv == "pooled" else ""
-        raise ValueError(f"conv is {conv!r}; expected one of {', '.join(known)}{hint}")
+Conv = str | ConvOperator
 
 
-def _last_axes_first(name: str, leaf: Any) -> Any:
-    """A kernel with its matrix in the last two axes."""
-    # Equinox and PyTorch name a kernel "weight" and keep its matrix in front: [out, in, *window].
-    if name.rsplit("/", 1)[-1] == "weight" and leaf.ndim >= 4:
-        return leaf.transpose(*range(2, leaf.ndim), 1, 0)
-    return leaf
+class Layer(NamedTuple):
+    """A weight as ``[*batch, *parts, rows, cols]``.
+
+    Attributes:
+        weight: The matrices. The parts are the window and the groups of a convolution.
+        num_batch: Number of axes of the batch.
+        num_window: Number of axes of the window among the parts; 0 where it is part of the rows.
+        is_convolution: Whether the weight has a window at all.
+    """
+
+    weight: Any
+    num_batch: int
+    num_window: int
+    is_convolution: bool
 
 
 def layer_matrices(
-    params: PyTree, *, mask: Mask = None, conv: str = "slices"
+    params: PyTree, *, mask: Mask = None, conv: str = "slices", axes: Axes = None
 ) -> dict[str, jax.Array]:
     r"""The weight matrices of a model, by path.
 
     Args:
         params: A pytree of parameters: Flax nnx state or module, Linen variables, Equinox module,
-            nested dict; of JAX or NumPy arrays.
+            Haiku or other nested dict; of JAX or NumPy arrays.
         mask: Which leaves; a tree of booleans (or a prefix), a function that makes one such as
-            :func:`by_path`, or None for the leaves named kernel, weight or embedding that have two
-            or more axes.
-        conv: What a convolution kernel [\*window, in, out] of four or more axes becomes:
-            ``"slices"``, one [in, out] matrix for each position of the window (the papers' feature
-            maps); ``"flatten"``, one [window * in, out] matrix.
+            :func:`by_path`, or None for the leaves that :func:`is_layer_matrix` takes.
+        conv: What a convolution kernel [\*window, in, out] becomes: ``"slices"``, one [in, out]
+            matrix for each position of the window (the papers' feature maps); ``"flatten"``, one
+            [window * in, out] matrix.
+        axes: Which axes of a weight make its matrix: a dict of path patterns, as in
+            :func:`by_path`, to :class:`MatrixAxes`, of which the first that matches counts. What it
+            does not name follows the rules that :class:`MatrixAxes` lists, which are right for the
+            dense, attention and convolution layers of Flax, Equinox and Haiku.
 
     Returns:
-        Path to ``[..., rows, cols]``, in the order of the tree. Leading axes (window positions, or
-        layers stacked by a scan) are a batch of matrices.
+        Path to ``[..., rows, cols]``, in the order of the tree. Leading axes (layers stacked by a
+        scan, then groups, then window positions) are a batch of matrices.
 
     Raises:
-        ValueError: If nothing is selected, the mask does not fit, a selected leaf is no matrix, or
-            ``conv`` is unknown.
+        ValueError: If nothing is selected, the mask does not fit, a selected leaf is no matrix,
+            ``conv`` is unknown, a pattern of ``axes`` matches nothing, or its axes do not fit.
+        TypeError: If ``axes`` is no dict of :class:`MatrixAxes`.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
@@ -57,37 +67,36 @@ def layer_matrices(
         >>> sr.layer_matrices(params, conv="flatten")["conv/kernel"].shape
         (72, 16)
     """
-    _check_conv(conv, CONV_MATRICES)
-    matrices = {}
-    for name, leaf in select_leaves(params, mask).items():
-        if getattr(leaf, "ndim", 0) < 2:
-            raise ValueError(
-                f"the mask selects {name!r} of shape {getattr(leaf, 'shape', ())}; expected "
-                "matrices [..., rows, cols]: leave biases and scales out of the mask"
-            )
-        matrix = _last_axes_first(name, leaf)
-        if conv == "flatten" and matrix.ndim >= 4:
-            matrix = matrix.reshape(-1, matrix.shape[-1])
-        matrices[name] = matrix
-    return matrices
+    if conv not in CONV_MATRICES:
+        raise ValueError(
+            f"conv is {conv!r}; expected one of {', '.join(CONV_MATRICES)}; pooled "
+            "spectra and those of conv_operator come from layer_spectra"
+        )
+    layers = read_layers(params, mask=mask, conv=conv, axes=axes)
+    return {name: layer.weight for name, layer in layers.items()}
 
 
 def layer_spectra(
-    params: PyTree, *, mask: Mask = None, conv: str = "slices"
+    params: PyTree, *, mask: Mask = None, conv: Conv = "slices", axes: Axes = None
 ) -> dict[str, jax.Array]:
     """The eigenvalues of a model's weight matrices, by path.
 
     Args:
         params: As for :func:`layer_matrices`.
         mask: As for :func:`layer_matrices`.
-        conv: As for :func:`layer_matrices`, or ``"pooled"``: the eigenvalues of a convolution's
-            slices as one spectrum.
+        conv: As for :func:`layer_matrices`; or ``"pooled"``, the eigenvalues of a convolution's
+            slices and groups as one spectrum; or :func:`conv_operator`, those of the convolution
+            as a map of whole inputs.
+        axes: As for :func:`layer_matrices`.
 
     Returns:
         Path to ``[..., M]``, descending, not divided by N.
 
     Raises:
-        ValueError: As for :func:`layer_matrices`.
+        ValueError: As for :func:`layer_matrices`, or if :func:`conv_operator` has not as many
+            sizes as a window has axes.
+        TypeError: If a selected leaf is not of a real floating-point type, or as for
+            :func:`layer_matrices`.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
@@ -95,19 +104,64 @@ def layer_spectra(
         >>> {path: l.shape for path, l in sr.layer_spectra(params, conv="pooled").items()}
         {'conv/kernel': (72,)}
 
-    Cost: that of :func:`eigenvalues` for each layer.
+    Cost: that of :func:`eigenvalues` or :func:`conv_operator` for each layer.
     """
-    _check_conv(conv, CONV_SPECTRA)
-    matrices = layer_matrices(params, mask=mask, conv="slices" if conv == "pooled" else conv)
-    spectra = {name: eigenvalues(W) for name, W in matrices.items()}
-    if conv == "pooled":
-        return {
-            name: pooled(spectrum) if spectrum.ndim >= 3 else spectrum
-            for name, spectrum in spectra.items()
-        }
-    return spectra
+    layers = read_layers(params, mask=mask, conv=conv, axes=axes)
+    return {name: _spectrum(name, layer, conv) for name, layer in layers.items()}
 
 
-def pooled(spectra: jax.Array) -> jax.Array:
-    """The eigenvalues of several matrices as one spectrum, descending."""
-    return jnp.sort(spectra.reshape(-1), descending=True)
+def read_layers(params: PyTree, *, mask: Mask, conv: Conv, axes: Axes) -> dict[str, Layer]:
+    """The selected weights, as the matrices that ``conv`` makes of them."""
+    if conv not in CONV_SPECTRA and not isinstance(conv, ConvOperator):
+        raise ValueError(
+            f"conv is {conv!r}; expected one of {', '.join(CONV_SPECTRA)} or "
+            "conv_operator(height, width)"
+        )
+    leaves = select_leaves(params, mask)
+    for name, leaf in leaves.items():
+        if getattr(leaf, "ndim", 0) < 2:
+            raise ValueError(
+                f"the mask selects {name!r} of shape {getattr(leaf, 'shape', ())}; expected "
+                "matrices [..., rows, cols]: leave biases and scales out of the mask"
+            )
+    resolved = resolve_axes(params, leaves, axes)
+    layers = {}
+    for name, leaf in leaves.items():
+        weight, num_batch, num_window = arrange(name, leaf, resolved[name])
+        layers[name] = Layer(weight, num_batch, num_window, num_window > 0)
+    if isinstance(conv, ConvOperator):
+        return layers
+    return {
+        name: _flatten(layer) if conv == "flatten" or layer.weight.shape[-2] == 1 else layer
+        for name, layer in layers.items()
+    }
+
+
+def pool(values: jax.Array, num_batch: int) -> jax.Array:
+    """Values ``[*batch, ...]`` with all that follows the batch as one axis, descending."""
+    pooled = values.reshape(*values.shape[:num_batch], -1)
+    return jnp.sort(pooled, axis=-1, descending=True)
+
+
+def _flatten(layer: Layer) -> Layer:
+    """The window and the rows as the rows."""
+    weight = layer.weight
+    lead = weight.shape[: weight.ndim - 2 - layer.num_window]
+    return layer._replace(weight=weight.reshape(*lead, -1, weight.shape[-1]), num_window=0)
+
+
+def _spectrum(name: str, layer: Layer, conv: Conv) -> jax.Array:
+    weight, num_batch, num_window, _ = layer
+    if isinstance(conv, ConvOperator) and num_window:
+        if num_window != len(conv.size):
+            raise ValueError(
+                f"conv_operator{conv.size} is for a window of {len(conv.size)} axes, but "
+                f"{name!r} has one of {num_window}; leave it out of the mask, or give its window "
+                "in axes"
+            )
+        spectra = conv(weight)
+    else:
+        spectra = eigenvalues(weight)
+    if conv in CONV_MATRICES or spectra.ndim == num_batch + 1:
+        return spectra
+    return pool(spectra, num_batch)

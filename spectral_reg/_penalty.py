@@ -5,7 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ._layers import layer_matrices, layer_spectra
+from ._axes import Axes
+from ._layers import CONV_MATRICES, Conv, layer_matrices, layer_spectra
 from ._spectral_metric import Metric, function_of_eigenvalues, then
 from ._trees import Mask, PyTree
 
@@ -20,7 +21,8 @@ def spectral_penalty(
     metric: Metric,
     *,
     mask: Mask = None,
-    conv: str = "slices",
+    conv: Conv = "slices",
+    axes: Axes = None,
     reduce: str = "sum",
 ) -> jax.Array:
     """A metric summed over the weight matrices of a model.
@@ -31,16 +33,18 @@ def spectral_penalty(
         params: The parameters, as for :func:`layer_matrices`.
         metric: From matrices ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
         mask: Which leaves, as for :func:`layer_matrices`.
-        conv: ``"slices"``, ``"flatten"`` or ``"pooled"``, as for :func:`layer_spectra`.
+        conv: ``"slices"``, ``"flatten"``, ``"pooled"`` or :func:`conv_operator`, as for
+            :func:`layer_spectra`.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
         reduce: ``"sum"`` or ``"mean"`` over all matrices, slices counted one by one.
 
     Returns:
         A scalar, differentiable in ``params``, in float32 or wider.
 
     Raises:
-        ValueError: If nothing is selected, ``conv`` or ``reduce`` is unknown, or the metric gives
-            another shape.
-        TypeError: If a selected leaf is not of a real floating-point type.
+        ValueError: If ``reduce`` is unknown, the metric gives another shape, or as for
+            :func:`layer_spectra`.
+        TypeError: As for :func:`layer_spectra`.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
@@ -53,15 +57,15 @@ def spectral_penalty(
     """
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
-    if conv == "pooled":
-        spectra = layer_spectra(params, mask=mask, conv=conv)
+    if conv in CONV_MATRICES:
+        matrices = layer_matrices(params, mask=mask, conv=conv, axes=axes)
+        values = {name: metric(W) for name, W in matrices.items()}
+        shapes = {name: W.shape[:-2] for name, W in matrices.items()}
+    else:
+        spectra = layer_spectra(params, mask=mask, conv=conv, axes=axes)
         function = function_of_eigenvalues(metric)
         values = {name: function(spectrum) for name, spectrum in spectra.items()}
         shapes = {name: spectrum.shape[:-1] for name, spectrum in spectra.items()}
-    else:
-        matrices = layer_matrices(params, mask=mask, conv=conv)
-        values = {name: metric(W) for name, W in matrices.items()}
-        shapes = {name: W.shape[:-2] for name, W in matrices.items()}
     for name, value in values.items():
         if value.shape != shapes[name]:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Spectral penalties as an Optax transformation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ._axes import Axes, MatrixAxes, resolve_axes
+from ._conv_operator import ConvOperator
+from ._layers import Conv
 from ._penalty import check_number, spectral_penalty
 from ._spectral_metric import Metric
 from ._tracked_penalty import start_tracking, tracked_penalty
@@ -36,7 +40,8 @@ def add_spectral_penalty(
     strength: float | Callable[[jax.Array], jax.Array],
     *,
     mask: Mask = None,
-    conv: str = "slices",
+    conv: Conv = "slices",
+    axes: Axes = None,
     every: int = 1,
     tracking: str = "exact",
 ) -> optax.GradientTransformationExtraArgs:
@@ -48,25 +53,31 @@ def add_spectral_penalty(
     strength scaled like the learning rate, the penalty is decoupled, in the manner of
     ``optax.add_decayed_weights``.
 
+    ``optax.inject_hyperparams(lambda strength: sr.add_spectral_penalty(metric, strength))`` makes a
+    strength that can be set between steps, without a new trace. (Without the lambda, its
+    ``static_args`` must name metric, mask, every and a :func:`conv_operator` given as conv.)
+
     Args:
         metric: From ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
         strength: Weight of the penalty, or a schedule of the step count. Negative raises the
             metric; :func:`target` and :func:`hinge` do that with a bound.
         mask: Which leaves, as for :func:`layer_matrices`.
-        conv: As for :func:`spectral_penalty`.
+        conv: As for :func:`spectral_penalty`; ``tracking="warm"`` takes no :func:`conv_operator`.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
         every: Recompute each n-th step, and add the held gradient on the steps between.
         tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
             vectors in the state and follows them with products alone: by conjugate gradients for
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
             with a decomposition only where the weights have moved too far in one step.
+            Tracked eigenvalues below 1e-7 of the largest are noise.
 
     Returns:
         The transformation. Its state holds the last value of the penalty; ``update`` needs
         ``params``.
 
     Raises:
-        ValueError: If the strength is not finite, ``every`` < 1, ``tracking`` is unknown, or as
-            for :func:`spectral_penalty`.
+        ValueError: If the strength is not finite, ``every`` < 1, ``tracking`` is unknown or does
+            not go with ``conv``, or as for :func:`spectral_penalty`.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -88,27 +99,35 @@ def add_spectral_penalty(
         raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
     if tracking not in ("exact", "warm"):
         raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
+    if tracking == "warm" and isinstance(conv, ConvOperator):
+        raise ValueError(
+            f"tracking is 'warm' and conv is conv_operator{conv.size}, whose spectrum is not "
+            "tracked; expected tracking='exact', with every=10 where the cost matters"
+        )
 
-    def penalty_of(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves]:
+    def select(params: PyTree) -> tuple[Leaves, dict[str, MatrixAxes]]:
+        leaves = select_leaves(params, mask)
+        return leaves, resolve_axes(params, leaves, axes)
+
+    def penalty_of(
+        leaves: Leaves, vectors: Leaves, axes: dict[str, MatrixAxes]
+    ) -> tuple[jax.Array, Leaves]:
         if tracking == "warm":
-            return tracked_penalty(leaves, vectors, metric, conv)
+            return tracked_penalty(leaves, vectors, metric, conv, axes)
         mask = dict.fromkeys(leaves, True)
-        return spectral_penalty(leaves, metric, mask=mask, conv=conv), vectors
+        return spectral_penalty(leaves, metric, mask=mask, conv=conv, axes=axes), vectors
 
     def init(params: PyTree) -> SpectralPenaltyState:
-        leaves = select_leaves(params, mask)
-        vectors = start_tracking(leaves, metric, conv) if tracking == "warm" else {}
-        penalty, _ = jax.eval_shape(penalty_of, leaves, vectors)
+        leaves, axes = select(params)
+        vectors = start_tracking(leaves, metric, conv, axes) if tracking == "warm" else {}
+        value = functools.partial(penalty_of, axes=axes)
+        penalty, _ = jax.eval_shape(value, leaves, vectors)
         return SpectralPenaltyState(
             count=jnp.zeros((), jnp.int32),
             penalty=jnp.zeros(penalty.shape, penalty.dtype),
             gradient={name: jnp.zeros_like(leaf) for name, leaf in leaves.items() if every > 1},
             vectors=vectors,
         )
-
-    def recompute(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves, Leaves]:
-        (penalty, vectors), gradient = jax.value_and_grad(penalty_of, has_aux=True)(leaves, vectors)
-        return penalty, gradient, vectors
 
     def update(
         updates: PyTree, state: SpectralPenaltyState, params: PyTree = None, **extra: Any
@@ -118,7 +137,13 @@ def add_spectral_penalty(
             raise ValueError(
                 "add_spectral_penalty needs params: call update(updates, state, params)"
             )
-        leaves = select_leaves(params, mask)
+        leaves, axes = select(params)
+
+        def recompute(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves, Leaves]:
+            value = jax.value_and_grad(functools.partial(penalty_of, axes=axes), has_aux=True)
+            (penalty, vectors), gradient = value(leaves, vectors)
+            return penalty, gradient, vectors
+
         if every == 1:
             penalty, gradient, vectors = recompute(leaves, state.vectors)
         else:

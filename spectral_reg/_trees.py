@@ -1,7 +1,7 @@
 """Names of the leaves of a model's parameters, and masks that select among them."""
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 PyTree = Any
 Mask = PyTree | Callable[[PyTree], PyTree] | None
 
-MATRIX_NAMES = ("kernel", "weight", "embedding")
+# Flax and PyTorch; w and embeddings are Haiku's.
+MATRIX_NAMES = ("kernel", "weight", "embedding", "w", "embeddings")
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -38,8 +39,8 @@ def path_name(path: tuple[Any, ...]) -> str:
 def is_layer_matrix(name: str, leaf: Any) -> bool:
     """Whether a leaf holds a layer's matrices, by its name and number of axes.
 
-    Named kernel, weight or embedding, with two or more axes, and not inside a normalisation layer,
-    whose scale has two axes too where a scan stacks layers.
+    Named kernel, weight or embedding, or w or embeddings as in Haiku, with two or more axes, and
+    not inside a normalisation layer, whose scale has two axes too where a scan stacks layers.
 
     Args:
         name: The leaf's path, as :func:`path_name` gives it.
@@ -56,6 +57,22 @@ def is_layer_matrix(name: str, leaf: Any) -> bool:
     *parents, last = name.split("/")
     norm = any("norm" in parent.lower() for parent in parents)
     return getattr(leaf, "ndim", 0) >= 2 and last in MATRIX_NAMES and not norm
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a path is the pattern itself, in which ``[0]`` may be a key, or of its form."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def check_patterns(patterns: Iterable[str], names: Iterable[str], argument: str = "") -> None:
+    """Refuses a pattern that matches nothing, which is most often misspelled."""
+    names = list(names)
+    of_argument = f" of {argument}" if argument else ""
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            raise ValueError(
+                f"the pattern {pattern!r}{of_argument} matches none of the paths {names}"
+            )
 
 
 def by_path(*patterns: str, exclude: tuple[str, ...] = ()) -> Callable[[PyTree], PyTree]:
@@ -81,14 +98,12 @@ def by_path(*patterns: str, exclude: tuple[str, ...] = ()) -> Callable[[PyTree],
 
     def mask(params: PyTree) -> PyTree:
         names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-        for pattern in (*patterns, *exclude):
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                raise ValueError(f"the pattern {pattern!r} matches none of the paths {names}")
+        check_patterns((*patterns, *exclude), names)
 
         def select(path: tuple[Any, ...], _: Any) -> bool:
             name = path_name(path)
-            return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) and not any(
-                fnmatch.fnmatchcase(name, pattern) for pattern in exclude
+            return any(matches(name, pattern) for pattern in patterns) and not any(
+                matches(name, pattern) for pattern in exclude
             )
 
         return jax.tree.map_with_path(select, params)

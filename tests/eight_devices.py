@@ -114,15 +114,14 @@ def _check(layouts, kind, metric, dtype, **options):
 @pytest.mark.parametrize(
     ("kind", "metric", "tracking"),
     [
-        ("explicit", "alpha", "warm"),
-        ("explicit", "log_stable_rank", "exact"),
+        ("explicit", "alpha", "exact"),
+        ("explicit", "log_stable_rank", "warm"),
         ("auto", "alpha", "exact"),
         ("auto", "log_stable_rank", "warm"),
     ],
 )
 def test_equals_one_device(kind, metric, tracking):
-    chosen = ("columns", "fsdp columns", "tensor transposed", "uneven", "stack tensor")
-    layouts = {name: {**MATRICES, **STACKS}[name] for name in chosen}
+    layouts = {name: MATRICES[name] for name in ("rows", "columns")}
     check(layouts, kind, METRICS[metric], tracking=tracking)
 
 
@@ -162,6 +161,7 @@ def test_a_transformer_of_twelve_layers(kind, cut):
         assert np.linalg.norm(layer - gradient) <= 1e-3 * np.linalg.norm(gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_held_between_steps(kind):
     check({"tensor": MATRICES["tensor"]}, kind, sr.alpha, tracking="warm", every=2)
@@ -184,6 +184,7 @@ def test_decomposes_each_matrix_of_a_stack_once(kind, monkeypatch):
     assert calls == [(32, 32)] * 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_bfloat16_gradient_lies_as_the_weight(kind):
     tree = jax.tree.map(lambda W: W.astype(jnp.bfloat16), weights({"tensor": MATRICES["tensor"]}))
@@ -193,6 +194,7 @@ def test_bfloat16_gradient_lies_as_the_weight(kind):
     assert gradient.sharding.is_equivalent_to(placed.sharding, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_nan_in_nan_out(kind):
     tree = weights({"stack rows": STACKS["stack rows"]})
@@ -231,6 +233,7 @@ def test_inside_shard_map_a_block_is_a_matrix_of_its_own():
     np.testing.assert_allclose(values, sr.eigenvalues(jnp.asarray(W)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_vmap(kind):
     layouts = {"stack rows": STACKS["stack rows"]}
@@ -242,6 +245,24 @@ def test_vmap(kind):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
 
 
+@pytest.mark.slow
+def test_the_complex_matrices_of_a_convolution():
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 8, 16)).astype(np.float32)
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    placed = jax.device_put(kernel, NamedSharding(mesh, P(None, None, "y", "x")))
+
+    def entropy(kernel):
+        return sr.matrix_entropy.of_eigenvalues(sr.conv_operator(4, 4)(kernel))
+
+    value_and_gradient = jax.jit(jax.value_and_grad(entropy))
+    with jax.set_mesh(mesh):
+        sharded = value_and_gradient(placed)
+    for a, b in zip(sharded, value_and_gradient(jnp.asarray(kernel)), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_forward_mode_is_refused(kind):
     W = on_mesh(weights({"rows": MATRICES["rows"]}), kind, MATRICES)["rows"]["kernel"]

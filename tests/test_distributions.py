@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from matrices import spectra
 from scipy.integrate import quad
 
 import fitting
@@ -233,18 +232,6 @@ def check_any_spectrum(eigenvalues):
         assert 0 <= comparison.p[name] <= 1
         assert not np.isnan(list(comparison.parameters[name].values())).any()
     assert comparison.R["truncated_power_law"] <= 1e-6
-
-
-def spectra():
-    ranges = [
-        st.floats(0, 1e308),
-        st.floats(0, 10),
-        st.floats(1, 1.0001),
-        st.sampled_from([0.0, 1.0, 2.0, 5e-324, 1e308]),
-    ]
-    return st.sampled_from(ranges).flatmap(
-        lambda elements: arrays(np.float64, st.integers(1, 60), elements=elements)
-    )
 
 
 class TestAnySpectrum:

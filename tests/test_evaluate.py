@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -239,22 +237,3 @@ def test_norms_of_a_trained_checkpoint_are_weightwatchers(checkpoints):
         assert ours.loc[name, "frobenius_norm"] ** 2 / factor == pytest.approx(
             reference["norm"], rel=1e-5
         )
-
-
-@pytest.mark.parametrize(
-    ("package", "absent"),
-    [
-        ("spectral_reg", ("torch", "powerlaw", "matplotlib", "pandas", "numba", "flax")),
-        ("fitting", ("torch", "matplotlib")),
-    ],
-)
-def test_imports_are_light(package, absent):
-    code = f"import sys, {package}; print([m for m in {absent!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_spectral_reg_never_imports_fitting():
-    code = "import sys, spectral_reg; print('fitting' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

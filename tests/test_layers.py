@@ -143,7 +143,7 @@ def test_a_mask_may_be_a_prefix():
         ),
         ({"mask": {"conv": True}}, "0 entries for the parameter 'blocks/fc/bias'"),
         ({"conv": "sliced"}, "conv is 'sliced'; expected one of slices, flatten"),
-        ({"conv": "pooled"}, "pooled spectra come from layer_spectra"),
+        ({"conv": "pooled"}, "pooled spectra and those of conv_operator come from layer_spectra"),
     ],
 )
 def test_bad_selection(options, message):
@@ -152,7 +152,7 @@ def test_bad_selection(options, message):
 
 
 def test_bad_trees():
-    with pytest.raises(ValueError, match=r"no leaf is named .*; the paths are \['w'\]"):
-        sr.layer_matrices({"w": np.ones((2, 2))})
+    with pytest.raises(ValueError, match=r"no leaf is named .*; the paths are \['v'\]"):
+        sr.layer_matrices({"v": np.ones((2, 2))})
     with pytest.raises(TypeError, match="the mask has 3 for 'w'"):
         sr.layer_matrices({"w": np.ones((2, 2))}, mask={"w": 3})
