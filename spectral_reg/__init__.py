@@ -24,6 +24,7 @@ from ._metrics import stable_rank as stable_rank
 from ._penalty import hinge as hinge
 from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
+from ._sampled import sampled as sampled
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
@@ -59,6 +60,7 @@ __all__ = [
     "norm_metric",
     "params_from_torch",
     "path_name",
+    "sampled",
     "smooth_hill",
     "soft_csn",
     "spectral_metric",

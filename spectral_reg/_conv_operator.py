@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._eigenvalues import HIGHEST, as_matrices, spectrum
+from ._blocks import HIGHEST
+from ._eigenvalues import as_matrices, spectrum
 
 
 # No NamedTuple, which jax.jit would refuse as a function.
@@ -73,6 +74,7 @@ def conv_operator(*size: int) -> ConvOperator:
     Cost: one [in, out] complex eigendecomposition for half of the frequencies, some
     prod(size) / 2. Zero kernel: zeros, gradient 0. A grouped kernel needs its ``groups`` in
     :class:`MatrixAxes`; without, its blocks are taken for one convolution of in / groups channels.
+    On a mesh of devices of Explicit axes a kernel may lie whole on each of them, not in parts.
 
     References:
         Sedghi, Gupta and Long, The singular values of convolutional layers, 2019, Theorem 6.

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-HIGHEST = jax.lax.Precision.HIGHEST
+from . import _sharding as sharding
+from ._blocks import HIGHEST
 
 
 def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
@@ -43,6 +44,10 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
     Forward mode and ``vmap`` work. Second derivatives work where the eigenvalues differ, and are
     NaN where they repeat.
 
+    On a mesh of devices the products stay where W lies, the matrices of a stack are decomposed on
+    different devices, and the eigenvalues are on all of them. A mesh of Explicit axes is seen in
+    the type of W; one of Auto axes also, or from ``jax.set_mesh``. Reverse mode only.
+
     References:
         Magnus, On differentiating eigenvalues and eigenvectors, 1985, Theorem 1.
     """
@@ -53,7 +58,7 @@ def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
 
 def spectrum(W: jax.Array) -> jax.Array:
     """Eigenvalues of W^* W, of real or complex matrices in float32 or wider."""
-    return _tall_eigenvalues(tall(W))
+    return (_tall_eigenvalues if sharding.mesh_of(W) is None else _sharded_eigenvalues)(tall(W))
 
 
 def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
@@ -78,12 +83,20 @@ def tall(W: jax.Array) -> jax.Array:
 
 def gram(W: jax.Array) -> jax.Array:
     """W^* W in full precision, of which the default is less on a GPU or TPU."""
+    if sharding.mesh_of(W) is not None:
+        return sharding.gram(W)
     return jnp.einsum("...ni,...nj->...ij", W.conj(), W, precision=HIGHEST)
 
 
 def singular_vectors(W: jax.Array) -> jax.Array:
     """Right singular vectors ``[..., M, M]`` of a tall matrix as columns, ascending."""
-    return jnp.linalg.eigh(gram(W), symmetrize_input=False)[1]
+    X, mesh = gram(W), sharding.mesh_of(W)
+    return eigenvectors(X) if mesh is None else sharding.spread(eigenvectors, X, mesh=mesh)
+
+
+def eigenvectors(X: jax.Array) -> jax.Array:
+    """Eigenvectors ``[..., M, M]`` of a symmetric or Hermitian matrix as columns, ascending."""
+    return jnp.linalg.eigh(X, symmetrize_input=False)[1]
 
 
 def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -112,9 +125,50 @@ def _tall_eigenvalues_jvp(
     return values, jnp.take_along_axis(derivatives, order, axis=-1)
 
 
+def _sharded_eigenvalues(W: jax.Array) -> jax.Array:
+    constant = jax.lax.stop_gradient(W)
+    V = singular_vectors(constant)
+    values = along(W, sharding.squared_column_norms(constant, V), V)
+    return jnp.sort(values, axis=-1, descending=True)
+
+
+@jax.custom_vjp
+def along(W: jax.Array, values: jax.Array, V: jax.Array) -> jax.Array:
+    """Eigenvalues ``[..., K]``, with the derivative dl_i = 2 Re (W v_i)^* dW v_i."""
+    del W, V
+    return values
+
+
+def _along_forward(
+    W: jax.Array, values: jax.Array, V: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return values, (W, V)
+
+
+def _along_backward(
+    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, None, None]:
+    W, V = saved
+    # JAX's gradient of |z|^2 is 2 conj(z).
+    W, weighted = W.conj(), V.conj() * cotangent[..., None, :]
+    if sharding.mesh_of(W) is not None:
+        return 2 * sharding.times(W, weighted, V), None, None
+    # 2 W (V diag(g) V^T): one product with W, where (W V) diag(g) V^T would need two.
+    weighted = jnp.matmul(weighted, jnp.swapaxes(V, -1, -2), precision=HIGHEST)
+    return 2 * jnp.matmul(W, weighted, precision=HIGHEST), None, None
+
+
+along.defvjp(_along_forward, _along_backward)
+
+
 def largest_eigenvalue(W: jax.Array) -> jax.Array:
     """lambda_max of W^T W, with the gradient 2 (W v) v^T: no product of N M^2 beyond the Gram's."""
-    return _tall_largest_eigenvalue(tall(W))
+    W = tall(W)
+    if sharding.mesh_of(W) is None:
+        return _tall_largest_eigenvalue(W)
+    constant = jax.lax.stop_gradient(W)
+    v = singular_vectors(constant)[..., -1:]
+    return along(W, sharding.squared_column_norms(constant, v), v)[..., 0]
 
 
 @jax.custom_jvp

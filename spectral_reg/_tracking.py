@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from ._eigenvalues import HIGHEST, as_matrices, gram, singular_vectors, tall
+from . import _sharding as sharding
+from ._blocks import HIGHEST
+from ._eigenvalues import along, as_matrices, eigenvectors, gram, singular_vectors, tall
 
 # Pairs closer than this, relative to their eigenvalues, are turned less than Jacobi's angle says:
 # inside a cluster the vectors are arbitrary, and chasing them diverges.
@@ -37,6 +39,9 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
     and one Newton-Schulz step back to orthogonality. Where the vectors would have to turn too far,
     they come from a decomposition instead.
 
+    A matrix whose vectors turn too far has its whole stack decomposed; on a mesh of devices,
+    where each device has matrices of its own, that matrix alone.
+
     Args:
         W: Matrices ``[..., rows, cols]``.
         V: Vectors of the last step, ``[..., M, M]``.
@@ -45,8 +50,9 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
         Eigenvalues ``[..., M]``, descending, differentiable in ``W``; and the new vectors.
     """
     W = tall(as_matrices(W))
-    values, V = _track(jax.lax.stop_gradient(W), V)
-    values = _with_gradient(W, values, V)
+    X, mesh = gram(jax.lax.stop_gradient(W)), sharding.mesh_of(W)
+    values, V = _track(X, V) if mesh is None else sharding.spread(_track, X, V, mesh=mesh)
+    values = along(W, values, V)
     return jnp.sort(values, axis=-1, descending=True), V
 
 
@@ -68,18 +74,28 @@ def tracked_norms(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax
         Knyazev, Toward the optimal preconditioned eigensolver (LOBPCG), 2001.
     """
     W = tall(as_matrices(W))
-    constant = jax.lax.stop_gradient(W)
+    constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
+    if mesh is not None:
+        x, followed = sharding.spread(_climb, V, sharding.gram_times(constant, V), mesh=mesh)
+        top = along(W, sharding.squared_column_norms(constant, x), x)[..., 0]
+        return jnp.sum(W * W, axis=(-2, -1)), top, followed
     WV = _product(constant, V)
     XV = _product(_transpose(constant), WV)
-    values, ritz = jnp.linalg.eigh(_product(_transpose(WV), WV))
+    x, followed = _climb(V, XV, _product(_transpose(WV), WV))
+    Wx = _product(W, x)
+    return jnp.sum(W * W, axis=(-2, -1)), jnp.sum(Wx * Wx, axis=(-2, -1)), followed
+
+
+def _climb(V: jax.Array, XV: jax.Array, S: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """The best vector in the span of V, and the span for the next step."""
+    values, ritz = jnp.linalg.eigh(_product(_transpose(V), XV) if S is None else S)
     best, second = ritz[..., -1:], ritz[..., -2:-1]
     x = _product(V, best)
     residual = _product(XV, best) - values[..., -1:, None] * x
     step = _product(V[..., 1:], best[..., 1:, :])
     columns = [_normalized(c) for c in (x, _product(V, second), residual, step)]
     followed, _ = jnp.linalg.qr(jnp.concatenate(columns, axis=-1))
-    Wx = _product(W, x)
-    return jnp.sum(W * W, axis=(-2, -1)), jnp.sum(Wx * Wx, axis=(-2, -1)), followed
+    return x, followed
 
 
 def _normalized(column: jax.Array) -> jax.Array:
@@ -87,14 +103,13 @@ def _normalized(column: jax.Array) -> jax.Array:
     return jnp.where(length > 0, column / jnp.where(length > 0, length, 1), 0)
 
 
-def _track(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
-    X = gram(W)
+def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
     angles = _jacobi_angles(_product(_transpose(V), _product(X, V)))
     rotation = jnp.sqrt(jnp.sum(jnp.square(angles), axis=(-2, -1)) / angles.shape[-1])
     V = jax.lax.cond(
         jnp.all(rotation <= MAX_ROTATION),  # false of NaN too
         lambda: _rotate(V, angles),
-        lambda: jnp.linalg.eigh(X, symmetrize_input=False)[1],
+        lambda: eigenvectors(X),
     )
     return jnp.sum(V * _product(X, V), axis=-2), V
 
@@ -121,28 +136,3 @@ def _product(A: jax.Array, B: jax.Array) -> jax.Array:
 
 def _transpose(A: jax.Array) -> jax.Array:
     return jnp.swapaxes(A, -1, -2)
-
-
-@jax.custom_vjp
-def _with_gradient(W: jax.Array, values: jax.Array, V: jax.Array) -> jax.Array:
-    """The values, with the derivative dl_i = 2 (W v_i)^T dW v_i."""
-    del W, V
-    return values
-
-
-def _with_gradient_forward(
-    W: jax.Array, values: jax.Array, V: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return values, (W, V)
-
-
-def _with_gradient_backward(
-    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
-) -> tuple[jax.Array, None, None]:
-    W, V = saved
-    # 2 W (V diag(g) V^T): one product with W, where (W V) diag(g) V^T would need two.
-    weighted = _product(V * cotangent[..., None, :], _transpose(V))
-    return 2 * _product(W, weighted), None, None
-
-
-_with_gradient.defvjp(_with_gradient_forward, _with_gradient_backward)

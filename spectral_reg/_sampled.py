@@ -1,0 +1,89 @@
+"""Metrics of matrices too wide to decompose, from blocks of them."""
+
+import jax
+import jax.numpy as jnp
+
+from ._eigenvalues import as_matrices, eigenvalues, tall
+from ._sharding import mesh_of
+from ._spectral_metric import Metric, function_of_eigenvalues
+
+
+def sampled(
+    metric: Metric,
+    *,
+    key: jax.Array,
+    num_blocks: int = 16,
+    size: int = 512,
+    aspect: float = 1.0,
+) -> Metric:
+    r"""A metric of the pooled spectrum of random blocks, all of one aspect ratio.
+
+    .. math:: m\Big(\bigcup_b \lambda(W_b)\Big), \quad
+        W_b \in \mathbb{R}^{\lfloor aspect \cdot size \rfloor \times size}
+
+    For matrices whose shorter side is too long to decompose. It is a measure of its own, to be held
+    against values of blocks of the same size, and in exchange it compares across the shapes of
+    layers. For alpha of a square matrix of side 1024, 16 blocks of side 256 are off by -0.02
+    (Gaussian entries), 0.12 (with 16 spikes), -0.16 (Student t, 3) and 0.28 (singular values of a
+    power law, random vectors). Its gradient is zero outside of the blocks, and its cosine with that
+    of the whole matrix is 0.1 there: better for watching a layer than for steering it.
+
+    Args:
+        metric: Made by :func:`spectral_metric` or :func:`norm_metric`, such as :func:`alpha`.
+        key: Where the blocks lie. The same key gives the same blocks of each matrix of that shape,
+            and of each matrix of a stack.
+        num_blocks: Blocks a matrix, decomposed as one batch.
+        size: Shorter side of a block, at most M.
+        aspect: Longer side of a block over its shorter side, at least 1.
+
+    Returns:
+        A metric: ``[..., rows, cols]`` to ``[...]``. Being no function of the eigenvalues of W, it
+        works with ``tracking="exact"``, :func:`target` and :func:`hinge`.
+
+    Raises:
+        ValueError: If a block does not fit into the matrix, a number is out of range, the metric is
+            a plain function of matrices, or the matrix lies on several devices.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, spectral_reg as sr
+        >>> W = jax.random.normal(jax.random.key(0), (96, 64))
+        >>> metric = sr.sampled(sr.stable_rank, key=jax.random.key(1), num_blocks=4, size=16)
+        >>> print(f"{metric(W):.2f} {sr.stable_rank(W):.2f}")
+        16.44 19.92
+
+    Cost: ``num_blocks`` eigendecompositions of ``size`` instead of one of M; value and gradient of
+    those 16 blocks took 0.4 of the time of the whole matrix, of 4 blocks 0.1. A zero matrix gives
+    what the metric does.
+
+    References:
+        Hu et al., Eigenspectrum analysis of neural networks without aspect ratio bias (FARMS),
+        2025, arXiv 2506.06280.
+    """
+    function = function_of_eigenvalues(metric)
+    if num_blocks < 1 or size < 2:
+        raise ValueError(f"num_blocks is {num_blocks} and size is {size}; expected >= 1 and >= 2")
+    if not aspect >= 1:
+        raise ValueError(f"aspect is {aspect}; expected a number of at least 1")
+    block = int(aspect * size), size
+
+    def metric_of_blocks(W: jax.Array) -> jax.Array:
+        W = tall(as_matrices(W))
+        if mesh_of(W) is not None:
+            raise ValueError("sampled got a matrix on a mesh of devices; expected it on one device")
+        room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
+        if min(room) < 0:
+            raise ValueError(f"a block of {block} does not fit into a matrix of {W.shape[-2:]}")
+        rows, cols = (
+            jax.random.randint(one_key, (num_blocks,), 0, places + 1)
+            for one_key, places in zip(jax.random.split(key), room, strict=True)
+        )
+        zeros = (0,) * (W.ndim - 2)
+
+        def cut(row: jax.Array, col: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(W, (*zeros, row, col), (*W.shape[:-2], *block))
+
+        spectra = eigenvalues(jax.vmap(cut, out_axes=-3)(rows, cols))
+        pooled = spectra.reshape(*W.shape[:-2], num_blocks * size)
+        return function(jnp.sort(pooled, axis=-1, descending=True))
+
+    return metric_of_blocks
