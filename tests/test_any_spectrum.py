@@ -75,6 +75,9 @@ def check_matrix(matrix):
     assert 0 <= result.num_spikes <= result.entropy.size
     if result.num_spikes:
         assert_no_nan(dataclasses.asdict(result.spikes))
+    null = fitting.shuffled_null(matrix)
+    assert null.shape == (min(matrix.shape),)
+    assert (null >= 0).all()
 
 
 MATRICES = arrays(np.float64, st.tuples(*[st.integers(1, 30)] * 2), elements=st.floats(-1e3, 1e3))
