@@ -50,6 +50,8 @@ def _minimize_truncated(
     value = log_norm + float(x @ means)
     for _ in range(200):
         gradient = means - expected
+        if np.linalg.det(covariance) <= 1e-14 * covariance[0, 0] * covariance[1, 1]:
+            break  # so short a tail that slope and cut-off are one to rounding
         step = -np.linalg.solve(covariance, gradient)
         if x[0] + step[0] < MIN_SLOPE:  # the best along this bound, to second order
             step[0] = MIN_SLOPE - x[0]

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from matrices import spectra
 from scipy.integrate import quad
 
@@ -237,6 +237,7 @@ def check_any_spectrum(eigenvalues):
 class TestAnySpectrum:
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(spectra())
+    @example(np.array([1.00000087, 1.00000088, 1.00000088]))
     def test_gives_defined_values(self, eigenvalues):
         check_any_spectrum(eigenvalues)
 
