@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.linalg import eigvalsh_tridiagonal
+from matrices import gaussian_spectrum
 from scipy.stats import kstest
 
 import fitting
@@ -14,15 +14,6 @@ def planted(generator, num_tail=280, num_below=120, alpha=2.5):
     """Uniform up to 1, a power law above it."""
     tail = (1 - generator.random(num_tail)) ** (-1 / (alpha - 1))
     return np.concatenate([generator.uniform(0.05, 1, num_below), tail])
-
-
-def gaussian_spectrum(generator, rows, columns):
-    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
-    diagonal = np.sqrt(generator.chisquare(rows - np.arange(columns)))
-    below = np.sqrt(generator.chisquare(columns - 1 - np.arange(columns - 1)))
-    squares = diagonal**2
-    squares[1:] += below**2
-    return np.maximum(eigvalsh_tridiagonal(squares, diagonal[:-1] * below), 0)
 
 
 def p_values(draw, num_samples, num_bootstrap, **settings):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matrices import spectra
-from scipy.linalg import eigvalsh_tridiagonal
+from matrices import gaussian_spectrum, spectra
 
 import fitting
 
@@ -19,15 +18,6 @@ def pareto(generator, alpha, size, xmin=1.0):
 
 def spectrum(matrix):
     return np.linalg.svd(matrix, compute_uv=False) ** 2
-
-
-def gaussian_spectrum(generator, rows, columns):
-    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
-    diagonal = np.sqrt(generator.chisquare(rows - np.arange(columns)))
-    below = np.sqrt(generator.chisquare(columns - 1 - np.arange(columns - 1)))
-    squares = diagonal**2
-    squares[1:] += below**2
-    return np.maximum(eigvalsh_tridiagonal(squares, diagonal[:-1] * below), 0)
 
 
 def brute_force(eigenvalues, two_sided=False):
