@@ -18,7 +18,7 @@ import numpy as np
 
 import fitting
 import spectral_reg as sr
-from fitting._checkpoint import read_checkpoint
+from fitting._checkpoints import open_checkpoint
 
 ESTIMATORS = {
     "hill()": sr.hill(),
@@ -60,9 +60,9 @@ def battery(checkpoints: Path | None) -> dict[str, np.ndarray]:
         matrices[f"power law {exponent:g}"] = with_spectrum(law, rng)
     if checkpoints:
         for name, (file, layer) in CHECKPOINTS.items():
-            params = read_checkpoint(checkpoints / file)
-            mask = sr.by_path(f"{layer}/kernel")
-            matrices[name] = sr.layer_matrices(params, mask=mask, conv="flatten")[f"{layer}/kernel"]
+            path = f"{layer}/kernel"
+            params = {path: open_checkpoint(checkpoints / file)[path].read()}
+            matrices[name] = sr.layer_matrices(params, conv="flatten")[path]
     return {name: np.asarray(W, np.float64) for name, W in matrices.items()}
 
 

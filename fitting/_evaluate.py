@@ -2,10 +2,8 @@
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from tqdm import tqdm
 import spectral_reg as sr
 from spectral_reg._layers import Layer, read_layers
 
-from ._checkpoint import read_checkpoint
+from ._checkpoints import Tensor, open_checkpoint
 from ._measure import measure_spectrum
 from ._report import Report, make_report
 
@@ -68,17 +66,16 @@ def evaluate(
         raise ValueError(f"conv is {conv!r}; expected one of {', '.join(CONV)}")
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
-    is_path = isinstance(model_or_path, (str, Path))
-    params = read_checkpoint(model_or_path) if is_path else model_or_path
-    leaves = {sr.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    tensors = open_checkpoint(model_or_path)
     slices_or_flat = "slices" if conv == "pooled" else conv
+    params = {name: tensor.read() for name, tensor in tensors.items() if not tensor.reason}
     layers_read = read_layers(params, mask=None, conv=slices_or_flat, axes=None)
-    reasons = {name: _reason_to_skip(name, leaf, layers) for name, leaf in leaves.items()}
+    reasons = {name: _reason_to_skip(name, tensor, layers) for name, tensor in tensors.items()}
     chosen = {name: layer for name, layer in layers_read.items() if not reasons[name]}
     if not chosen:
         raise ValueError(f"there is no weight matrix to measure; the tensors and why: {reasons}")
 
-    rows = []
+    rows, spectra = [], {}
     with tqdm(chosen.items(), desc="layers", unit="layer", disable=not progress) as bar:
         for name, layer in bar:
             bar.set_postfix_str(name, refresh=False)
@@ -88,24 +85,25 @@ def evaluate(
             for index, eigenvalues in _spectra(layer, pooled=pooled):
                 row = measure_spectrum(eigenvalues, shape, num_bootstrap=num_bootstrap)
                 rows.append(place | {"index": index} | row)
+                spectra[name, index] = eigenvalues
     skipped = [
-        {"name": name, "shape": str(getattr(leaves[name], "shape", ())), "reason": reason}
+        {"name": name, "shape": str(tensors[name].shape), "reason": reason}
         for name, reason in reasons.items()
         if reason
     ]
-    return make_report(rows, skipped)
+    return make_report(rows, skipped, spectra)
 
 
-def _reason_to_skip(name: str, leaf: Any, layers: Sequence[str] | None) -> str:
-    if not hasattr(leaf, "ndim"):
-        return f"no array but {type(leaf).__name__}"
-    if leaf.ndim < 2:
+def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None) -> str:
+    if tensor.reason:
+        return tensor.reason
+    if tensor.ndim < 2:
         return "a scalar or a vector"
-    if not sr.is_layer_matrix(name, leaf):
+    if not sr.is_layer_matrix(name, tensor):
         return "its name is not that of a weight matrix"
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return f"of type {leaf.dtype}"
-    if 0 in leaf.shape:
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        return f"of type {tensor.dtype}"
+    if 0 in tensor.shape:
         return "empty"
     if layers is not None and not any(fnmatch.fnmatchcase(name, p) for p in layers):
         return "not among the layers asked for"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 # Columns of Report.layers, in order.
 COLUMNS = (
@@ -26,7 +29,9 @@ MEANS = (
     "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "mp_soft_rank",
 )  # fmt: skip
 SUMS = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm")
-FORMAT = 1
+FORMAT = 2
+
+Spectra = dict[tuple[str, str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Report:
         layers: One row a matrix; columns in natural logarithms. Rows that could not be fitted have
             ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
+        spectra: The eigenvalues of each row, by its ``name`` and ``index``.
     """
 
     layers: pd.DataFrame
     skipped: pd.DataFrame
+    spectra: Spectra
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -71,21 +78,30 @@ class Report:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain lists and dicts, None where a value is missing."""
+        """The report as plain lists and dicts, None where a value is missing.
+
+        Spectra are base64 of little-endian float64, in the order of the layers.
+        """
+        keys = zip(self.layers["name"], self.layers["index"], strict=True)
         return {
             "format": FORMAT,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
             "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
             "skipped": json.loads(self.skipped.to_json(orient="records")),
+            "spectra": [
+                base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
+            ],
         }
 
 
-def make_report(rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> Report:
+def make_report(
+    rows: list[dict[str, Any]], skipped: list[dict[str, Any]], spectra: Spectra
+) -> Report:
     """A report with the columns in their order and types."""
     types = dict.fromkeys(COLUMNS, "float64")
     types |= dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "object") | {"valid": "bool"}
     layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
-    return Report(layers, pd.DataFrame(skipped, columns=["name", "shape", "reason"]))
+    return Report(layers, pd.DataFrame(skipped, columns=["name", "shape", "reason"]), spectra)
 
 
 def load_report(path: str | Path) -> Report:
@@ -114,6 +130,11 @@ def load_report(path: str | Path) -> Report:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"{path} has format {content['format']}; this version reads {FORMAT}")
-        return make_report(content["layers"], content["skipped"])
+        rows = content["layers"]
+        spectra = {
+            (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")
+            for row, text in zip(rows, content["spectra"], strict=True)
+        }
+        return make_report(rows, content["skipped"], spectra)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error

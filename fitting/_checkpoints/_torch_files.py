@@ -1,48 +1,23 @@
-"""Parameters from a checkpoint file, without running a stranger's code."""
+"""PyTorch files, without running a stranger's code."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import spectral_reg as sr
-
 PICKLED = (".pt", ".pth", ".th", ".bin", ".tar")
-SAFETENSORS = ".safetensors"
 # Where training scripts put the state dict among epochs and optimizer states, in this order.
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The parameters of a PyTorch or safetensors file, with Flax names and layouts.
+def read_torch(path: Path) -> dict[str, Any]:
+    """The tensors of a file's state dict, by their names in it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the format is unknown, the file is damaged, holds no tensors, or holds more
-            than tensors (a pickle with classes is refused, never run).
-        ImportError: If a pickle is to be read and torch is not installed.
+        ValueError: If the file is damaged, holds no tensors, or holds more than tensors (a pickle
+            with classes is refused, never run).
+        ImportError: If torch is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint file at {path}")
-    state_dict: Mapping[str, Any]
-    if path.suffix == SAFETENSORS:
-        state_dict = _read_safetensors(path)
-    elif path.suffix in PICKLED:
-        state_dict = _find_state_dict(_read_pickle(path), path)
-    else:
-        known = ", ".join((*PICKLED, SAFETENSORS))
-        raise ValueError(f"{path.name} ends in {path.suffix!r}; expected one of {known}")
-    return sr.params_from_torch(state_dict)
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    import safetensors
-    import safetensors.numpy
-
-    try:
-        return safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path.name} is no readable safetensors file: {error}") from error
+    return _find_state_dict(_read_pickle(path), path)
 
 
 def _read_pickle(path: Path) -> Any:
@@ -71,7 +46,7 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, Mapping) and any(hasattr(item, "detach") for item in value.values())
 
 
-def _find_state_dict(loaded: Any, path: Path) -> Mapping[str, Any]:
+def _find_state_dict(loaded: Any, path: Path) -> dict[str, Any]:
     candidates = [loaded]
     if isinstance(loaded, Mapping):
         candidates += [loaded[key] for key in STATE_DICT_KEYS if key in loaded]

@@ -1,0 +1,6 @@
+"""Checkpoints of every format, as trees of tensors with Flax names and layouts."""
+
+from ._open import open_checkpoint as open_checkpoint
+from ._tensor import Tensor as Tensor
+
+__all__ = ["Tensor", "open_checkpoint"]
