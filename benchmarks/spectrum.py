@@ -4,7 +4,8 @@
 
 A matrix drifts as in training, by 0.3 % noise and a direction of rank one a step. Each way meets
 the same matrices, in turns, in float32; the floor is what tracking multiplies, alone. Errors are
-those of the value and of the gradient's direction against float64.
+those of the value and of the gradient's direction against float64. A second table holds layers of
+one shape, decomposed as a batch, against the same layers one after another in one program.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import spectral_reg as sr
 from spectral_reg._tracking import initial_vectors, tracked_eigenvalues
 
 SHAPES = ((768, 192), (4096, 384), (4096, 1024), (4096, 2048))
+BATCHES = ((8, 32, 32), (8, 256, 64), (4, 768, 192), (4, 1536, 384))
 SHARPEST = jax.lax.Precision.HIGHEST
 # Products of M x M that one sweep of tracking, its eigenvalues and their gradient take.
 NUM_PRODUCTS = 9
@@ -114,6 +116,27 @@ def measure(shape: tuple[int, int], num_steps: int) -> None:
         print(line, flush=True)
 
 
+def measure_batch(shape: tuple[int, int, int], num_rounds: int) -> None:
+    """Prints the line of some layers of one shape."""
+    stack = jax.random.normal(jax.random.key(0), shape)
+    layers = list(stack)
+    together = jax.jit(jax.value_and_grad(lambda stack: jnp.sum(sr.alpha(stack))))
+    in_turn = jax.jit(jax.value_and_grad(lambda layers: sum(sr.alpha(W) for W in layers)))
+    seconds = []
+    for _ in range(num_rounds + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(together(stack))
+        middle = time.perf_counter()
+        jax.block_until_ready(in_turn(layers))
+        seconds.append((middle - start, time.perf_counter() - middle))
+    batch, alone = np.array(seconds[1:]).T
+    print(
+        f"{shape[0]} of {shape[1]:4} x {shape[2]:3}{np.median(batch) * 1e3:10.1f}"
+        f"{np.median(alone) * 1e3:12.1f}{np.median(batch / alone):8.2f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -125,6 +148,9 @@ def main() -> None:
     )
     for shape in SHAPES:
         measure(shape, options.steps)
+    print(f"\n{'alpha by eigh':15}{'batch, ms':>10}{'in turn, ms':>12}{'ratio':>8}")
+    for batch in BATCHES:
+        measure_batch(batch, options.steps)
 
 
 if __name__ == "__main__":
