@@ -68,13 +68,18 @@ def by_svd(W: jax.Array, V: jax.Array) -> Any:
     return *jax.value_and_grad(alpha)(W), V
 
 
-@jax.jit
-def floor(W: jax.Array, V: jax.Array) -> Any:
-    """The products of tracking alone."""
-    A = X = jnp.matmul(W.T, W, precision=SHARPEST)
+def tracking_products(W: jax.Array, V: jax.Array) -> jax.Array:
+    """The products of tracking alone: [M, M] ones between the two that pass over W."""
+    A = jnp.matmul(W.T, W, precision=SHARPEST)
     for _ in range(NUM_PRODUCTS):
         A = jnp.matmul(V, A, precision=SHARPEST)
-    return X[0, 0], jnp.matmul(W, A, precision=SHARPEST), V
+    return jnp.matmul(W, A, precision=SHARPEST)
+
+
+@jax.jit
+def floor(W: jax.Array, V: jax.Array) -> Any:
+    """What tracking cannot do without."""
+    return jnp.zeros(()), tracking_products(W, V), V
 
 
 WAYS: dict[str, Callable[[jax.Array, jax.Array], Any]] = {
