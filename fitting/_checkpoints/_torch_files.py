@@ -1,60 +1,99 @@
 """PyTorch files, without running a stranger's code."""
 
-from collections.abc import Mapping
+import warnings
+import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-PICKLED = (".pt", ".pth", ".th", ".bin", ".tar")
-# Where training scripts put the state dict among epochs and optimizer states, in this order.
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+import numpy as np
+
+from ._naming import flax_named
+from ._reading import missing_package, reading
+from ._tensor import Tensor
+from ._torch_tensors import STAND_INS, find_state_dict, list_tensors, read_values, values_at
+
+PICKLED = (".pt", ".pth", ".th", ".bin", ".tar", ".ckpt")
+KIND = "PyTorch file"
 
 
-def read_torch(path: Path) -> dict[str, Any]:
-    """The tensors of a file's state dict, by their names in it.
+def open_torch(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file by its path in Flax; those outside its state dict with a reason.
 
     Raises:
-        ValueError: If the file is damaged, holds no tensors, or holds more than tensors (a pickle
-            with classes is refused, never run).
+        ValueError: If the file is damaged, holds no tensors, or needs classes to be loaded.
         ImportError: If torch is not installed.
     """
-    return _find_state_dict(_read_pickle(path), path)
+    weights, others = _read(path)
+    return flax_named(weights) | others
 
 
-def _read_pickle(path: Path) -> Any:
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file's state dict by their names in it.
+
+    Raises:
+        ValueError: As for :func:`open_torch`.
+        ImportError: If torch is not installed.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    loaded, lazily = _load(path)
+    read = partial(partial, _read_mapped, path) if lazily else None
+    with reading(path, KIND):
+        return list_tensors(loaded, find_state_dict(loaded), read)
+
+
+def _load(path: Path) -> tuple[Any, bool]:
+    """What the file holds, and whether its values can be read from it one at a time."""
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            f"reading {path.name} needs torch: pip install 'spectral-reg[torch]', or save the "
-            "weights as .safetensors"
-        ) from error
+        raise missing_package(path, "torch", "torch") from error
     import pickle
 
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name} is no plain checkpoint: it is damaged, or holds Python objects beside "
-            "its tensors, and those are never loaded. Where you trust its source, open it yourself "
-            "and save the weights alone: torch.save(model.state_dict(), path)"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is no readable PyTorch file: {error}") from error
+    lazily = _is_mappable(path)
+    with reading(path, KIND), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a pickle protocol that torch may not know all of
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily), lazily
+        except pickle.UnpicklingError as error:
+            refused = error
+        try:
+            # This list is torch's, for all threads: so such a file is not read again later.
+            with torch.serialization.safe_globals(list(STAND_INS)):
+                return torch.load(path, map_location="cpu", weights_only=True), False
+        except pickle.UnpicklingError:
+            raise ValueError(
+                "it is damaged, or holds Python objects beside its tensors, and those are never "
+                "loaded. Where you trust its source, open it yourself and save the weights alone: "
+                "torch.save(model.state_dict(), path)"
+            ) from refused
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(hasattr(item, "detach") for item in value.values())
+def _is_mappable(path: Path) -> bool:
+    """Whether a file is a zip archive as torch writes it, and no older format."""
+    with reading(path, KIND):
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith("/constants.pkl") for name in names):
+                raise ValueError(
+                    "it is a TorchScript program; save its weights: "
+                    "torch.save(torch.jit.load(path).state_dict(), other_path)"
+                )
+            pickles = [name for name in names if name.endswith("data.pkl")]
+            if len(pickles) != 1:
+                raise ValueError("it is a zip archive, but none of torch.save")
+            with archive.open(pickles[0]) as file:
+                return file.read(2) == b"\x80\x02"
 
 
-def _find_state_dict(loaded: Any, path: Path) -> dict[str, Any]:
-    candidates = [loaded]
-    if isinstance(loaded, Mapping):
-        candidates += [loaded[key] for key in STATE_DICT_KEYS if key in loaded]
-    for candidate in candidates:
-        if _is_state_dict(candidate):
-            return {name: item for name, item in candidate.items() if hasattr(item, "detach")}
-    keys = list(loaded) if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise ValueError(
-        f"{path.name} holds no tensors where they are looked for: expected a state dict, or a dict "
-        f"with one under {', '.join(STATE_DICT_KEYS)}; it holds {keys}"
-    )
+def _read_mapped(path: Path, keys: tuple[Any, ...]) -> np.ndarray:
+    import torch
+
+    with reading(path, KIND):
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return np.array(read_values(values_at(loaded, keys)))  # a copy: the map is closed
