@@ -1,6 +1,7 @@
 """PyTorch state dicts as Flax parameters."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -122,7 +123,9 @@ def tensor_values(tensor: Any) -> np.ndarray:
     name = str(tensor.dtype).removeprefix("torch.")
     if hasattr(np, name):
         return tensor.numpy()
-    if not hasattr(ml_dtypes, name):
+    if not (tensor.is_floating_point() and hasattr(ml_dtypes, name)):
         raise TypeError(f"a tensor is of type {tensor.dtype}; expected one that NumPy knows")
-    # bfloat16 and the 8-bit types: float32 holds every one of their values.
-    return tensor.float().numpy().astype(getattr(ml_dtypes, name))
+    # bfloat16 and the 8-bit types, by their bits.
+    torch = sys.modules["torch"]  # the tensor's own
+    bits = tensor.view(torch.uint8 if tensor.itemsize == 1 else torch.int16)
+    return bits.numpy().view(getattr(ml_dtypes, name))

@@ -2,6 +2,7 @@
 
 import warnings
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,15 @@ import numpy as np
 
 from ._naming import flax_named
 from ._reading import missing_package, reading
+from ._safetensors_files import read_bytes
 from ._tensor import Tensor
-from ._torch_tensors import STAND_INS, find_state_dict, list_tensors, read_values, values_at
+from ._torch_tensors import (
+    STAND_INS,
+    find_state_dict,
+    is_torch_tensor,
+    list_tensors,
+    torch_leaves,
+)
 
 PICKLED = (".pt", ".pth", ".th", ".bin", ".tar", ".ckpt")
 KIND = "PyTorch file"
@@ -39,61 +47,94 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    loaded, lazily = _load(path)
-    read = partial(partial, _read_mapped, path) if lazily else None
-    with reading(path, KIND):
-        return list_tensors(loaded, find_state_dict(loaded), read)
-
-
-def _load(path: Path) -> tuple[Any, bool]:
-    """What the file holds, and whether its values can be read from it one at a time."""
     try:
-        import torch
+        import torch  # noqa: F401
     except ImportError as error:
         raise missing_package(path, "torch", "torch") from error
-    import pickle
-
-    lazily = _is_mappable(path)
     with reading(path, KIND), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a pickle protocol that torch may not know all of
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily), lazily
-        except pickle.UnpicklingError as error:
-            refused = error
-        try:
-            # This list is torch's, for all threads: so such a file is not read again later.
-            with torch.serialization.safe_globals(list(STAND_INS)):
-                return torch.load(path, map_location="cpu", weights_only=True), False
-        except pickle.UnpicklingError:
-            raise ValueError(
-                "it is damaged, or holds Python objects beside its tensors, and those are never "
-                "loaded. Where you trust its source, open it yourself and save the weights alone: "
-                "torch.save(model.state_dict(), path)"
-            ) from refused
+        is_mappable = _is_mappable(path)
+        loaded = _load_places(path) if is_mappable else None
+        read_lazily = partial(_reader, path) if loaded is not None else None
+        if loaded is None:
+            loaded = _load(path, mmap=is_mappable)
+        return list_tensors(loaded, find_state_dict(loaded), read_lazily)
 
 
 def _is_mappable(path: Path) -> bool:
-    """Whether a file is a zip archive as torch writes it, and no older format."""
-    with reading(path, KIND):
-        if not zipfile.is_zipfile(path):
+    """Whether the values lie in the file as they do in memory; in older formats they do not."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if "constants.pkl" in records:
+            raise ValueError(
+                "it is a TorchScript program; save its weights: "
+                "torch.save(torch.jit.load(path).state_dict(), other_path)"
+            )
+        if "data.pkl" not in records:
+            raise ValueError("it is a zip archive, but none of torch.save")
+        if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
             return False
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if any(name.endswith("/constants.pkl") for name in names):
-                raise ValueError(
-                    "it is a TorchScript program; save its weights: "
-                    "torch.save(torch.jit.load(path).state_dict(), other_path)"
-                )
-            pickles = [name for name in names if name.endswith("data.pkl")]
-            if len(pickles) != 1:
-                raise ValueError("it is a zip archive, but none of torch.save")
-            with archive.open(pickles[0]) as file:
-                return file.read(2) == b"\x80\x02"
+    return all(info.compress_type == zipfile.ZIP_STORED for info in records.values())
 
 
-def _read_mapped(path: Path, keys: tuple[Any, ...]) -> np.ndarray:
+def _load_places(path: Path) -> Any:
+    """What the file holds, its tensors without values; None if torch does not say where these are.
+
+    Quantized and sparse tensors have none that could be said, nor had any in early versions.
+    """
     import torch
 
-    with reading(path, KIND):
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return np.array(read_values(values_at(loaded, keys)))  # a copy: the map is closed
+    try:
+        loaded = torch.load(path, map_location="meta", weights_only=True)
+    except Exception:  # whatever it is, the load with values says it better
+        return None
+    tensors = [leaf for _, leaf in torch_leaves(loaded, (), set()) if is_torch_tensor(leaf)]
+    return loaded if all(_is_placed(tensor) for tensor in tensors) else None
+
+
+def _is_placed(tensor: Any) -> bool:
+    plain = str(tensor.layout) == "torch.strided" and not tensor.is_quantized
+    return plain and hasattr(tensor.untyped_storage(), "_checkpoint_offset")
+
+
+def _load(path: Path, *, mmap: bool) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        refused = error
+    try:
+        with torch.serialization.safe_globals(list(STAND_INS)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            "it is damaged, or holds Python objects beside its tensors, and those are never "
+            "loaded. Where you trust its source, open it yourself and save the weights alone: "
+            "torch.save(model.state_dict(), path)"
+        ) from refused
+
+
+def _reader(path: Path, tensor: Any) -> Callable[[], np.ndarray]:
+    """What reads a tensor's values from their place in the file."""
+    storage = tensor.untyped_storage()
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 0 if 0 in tensor.shape else 1 + sum((size - 1) * stride for size, stride in steps)
+    begin = tensor.storage_offset() * tensor.itemsize
+    offset, end = storage._checkpoint_offset + begin, begin + span * tensor.itemsize
+    if end > storage.nbytes() or offset + span * tensor.itemsize > path.stat().st_size:
+        raise ValueError(f"it ends before its tensor of shape {tuple(tensor.shape)} does")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return partial(_read_values, path, dtype, span, offset, tuple(tensor.shape), tensor.stride())
+
+
+def _read_values(
+    path: Path, dtype: str, span: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> np.ndarray:
+    flat = read_bytes(path, dtype, (span,), offset)
+    strides = [step * flat.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)

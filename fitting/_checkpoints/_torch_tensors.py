@@ -25,11 +25,15 @@ Keys = tuple[Any, ...]
 class _StandIn:
     """Takes the place of an object of a stranger's class: keeps what it was given, does nothing."""
 
-    def __init__(self, *parts: Any) -> None:
-        self.parts = list(parts)
+    parts: tuple[Any, ...]
+
+    def __new__(cls, *parts: Any) -> "_StandIn":  # pickles do not always call __init__
+        stand_in = super().__new__(cls)
+        stand_in.parts = parts
+        return stand_in
 
     def __setstate__(self, state: Any) -> None:
-        self.parts = [*getattr(self, "parts", []), state]
+        self.parts = (*self.parts, state)
 
 
 def _stand_in(module: str, name: str) -> type:
@@ -64,19 +68,19 @@ def find_state_dict(loaded: Any) -> Keys:
 def list_tensors(
     loaded: Any,
     state_dict: Keys,
-    read: Callable[[Keys], Callable[[], np.ndarray]] | None = None,
+    read_lazily: Callable[[Any], Callable[[], np.ndarray]] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of the state dict by name, and the others by path, with a reason.
 
     Args:
         loaded: What holds them.
         state_dict: The keys that lead to the state dict.
-        read: Makes what reads the tensor under these keys; None keeps the tensors in memory.
+        read_lazily: Makes what reads a tensor; None keeps the tensors themselves.
     """
     weights, others = [], []
-    for keys, value in _leaves(loaded, (), set()):
+    for keys, value in torch_leaves(loaded, (), set()):
         names = tuple(map(str, keys))
-        tensor = _tensor(value, ".".join(names), read and read(keys))
+        tensor = _tensor(value, ".".join(names), read_lazily)
         rest = names[len(state_dict) :]
         if keys[: len(state_dict)] == state_dict and not is_training_state(rest):
             weights.append((".".join(rest) or "tensor", tensor))
@@ -93,16 +97,17 @@ def list_tensors(
     return mark_quantized(merge(weights)), merge(others)
 
 
-def values_at(loaded: Any, keys: Keys) -> Any:
-    """What lies under the keys."""
-    for key in keys:
-        loaded = _children(loaded)[key]
-    return loaded
+class _Values:
+    """Reads a tensor in memory. In another process it is an array, which needs no torch there."""
 
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
 
-def read_values(tensor: Any) -> np.ndarray:
-    """The values of a PyTorch tensor or an array."""
-    return tensor_values(tensor) if is_torch_tensor(tensor) else np.asarray(tensor)
+    def __call__(self) -> np.ndarray:
+        return tensor_values(self.tensor)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (np.asarray, self())
 
 
 def is_torch_tensor(value: Any) -> bool:
@@ -119,10 +124,10 @@ def _children(value: Any) -> Mapping[Any, Any]:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(True for _ in _leaves(value, (), set()))
+    return isinstance(value, Mapping) and any(True for _ in torch_leaves(value, (), set()))
 
 
-def _leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys, Any]]:
+def torch_leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys, Any]]:
     """The tensors and arrays in nested containers, each container once however often it occurs."""
     if is_torch_tensor(value) or isinstance(value, np.ndarray):
         yield keys, value
@@ -131,24 +136,24 @@ def _leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys, Any]
         return
     seen.add(id(value))
     for key, child in _children(value).items():
-        yield from _leaves(child, (*keys, key), seen)
+        yield from torch_leaves(child, (*keys, key), seen)
 
 
-def _tensor(value: Any, origin: str, read: Callable[[], np.ndarray] | None) -> Tensor:
+def _tensor(value: Any, origin: str, read_lazily: Callable[[Any], Any] | None) -> Tensor:
     if isinstance(value, np.ndarray):
         return in_memory(value, origin=origin)
     shape, dtype = tuple(value.shape), str(value.dtype).removeprefix("torch.")
-    reason = _reason(value, dtype)
-    if reason:
+    on_meta = value.device.type == "meta" and not read_lazily
+    if reason := "it was saved without values" if on_meta else _reason(value, dtype):
         return without_values(shape, dtype, origin=origin, reason=reason)
-    return Tensor(shape, dtype, read or partial(read_values, value.detach()), origin)
+    read = read_lazily(value) if read_lazily else _Values(value.detach())
+    return Tensor(shape, dtype, read, origin)
 
 
 def _reason(tensor: Any, dtype: str) -> str:
-    if tensor.device.type == "meta":
-        return "its values were never loaded (it is on the meta device)"
     if tensor.is_quantized:
         return f"quantized to {dtype}"
     if str(tensor.layout) != "torch.strided":
         return f"of layout {tensor.layout}"
-    return "" if hasattr(np, dtype) or hasattr(ml_dtypes, dtype) else f"of type {dtype}"
+    readable = hasattr(np, dtype) or (tensor.is_floating_point() and hasattr(ml_dtypes, dtype))
+    return "" if readable else f"of type {dtype}"
