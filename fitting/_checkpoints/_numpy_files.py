@@ -28,6 +28,8 @@ def open_npz(path: Path) -> dict[str, Tensor]:
     with reading(path, KIND), zipfile.ZipFile(path) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         members = [info for info in archive.infolist() if not info.is_dir()]
+        if members and not any(info.filename.endswith(".npy") for info in members):
+            raise ValueError("it is a zip archive, but none of NumPy's")
         names = [info.filename.removesuffix(".npy") for info in members]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)

@@ -23,7 +23,9 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     # Readers trust the bytes: garbage gives KeyError, TypeError, struct.error, MemoryError or
     # whatever its interpretation happens to run into.
     except Exception as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        said = str(error).strip().partition("\n")[0]
+        if not said or not isinstance(error, (ValueError, OSError, RuntimeError)):
+            said = f"it is damaged ({type(error).__name__}: {said})"
         raise CheckpointError(f"{path.name} is no readable {kind}: {said}") from error
 
 

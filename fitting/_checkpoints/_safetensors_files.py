@@ -73,6 +73,8 @@ def _check_entry(name: str, entry: dict[str, Any], previous_end: int) -> int:
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     if not all(isinstance(size, int) and size >= 0 for size in (*shape, begin, end)):
         raise ValueError(f"{name!r} has the shape {shape} and the bytes {begin} to {end}")
+    if entry["dtype"] not in (*TYPES, *PACKED_BITS):
+        raise ValueError(f"{name!r} is of the unknown type {entry['dtype']!r}")
     bits = PACKED_BITS.get(entry["dtype"]) or 8 * np.dtype(TYPES[entry["dtype"]]).itemsize
     if begin != previous_end or 8 * (end - begin) != math.prod(shape) * bits:
         raise ValueError(f"{name!r} of shape {shape} cannot lie in the bytes {begin} to {end}")

@@ -37,13 +37,14 @@ def open_torch(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file's state dict by their names in it.
+    """Every tensor of a file; those of its state dict by their names in it.
 
     Raises:
         ValueError: As for :func:`open_torch`.
         ImportError: If torch is not installed.
     """
-    return _read(path)[0]
+    weights, others = _read(path)
+    return weights | others
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

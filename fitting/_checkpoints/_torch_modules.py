@@ -6,7 +6,7 @@ from typing import Any
 
 from ._naming import flax_named
 from ._tensor import Tensor, transposed
-from ._torch_tensors import find_state_dict, is_torch_tensor, list_tensors
+from ._torch_tensors import find_state_dict, is_torch_tensor, list_tensors, torch_leaves
 
 KINDS = {
     "Linear": "dense", "Conv1d": "conv", "Conv2d": "conv", "Conv3d": "conv",
@@ -22,10 +22,8 @@ def is_torch_module(value: Any) -> bool:
 
 
 def is_torch_state_dict(value: Any) -> bool:
-    """Whether a value is a mapping that holds PyTorch tensors, in any nesting."""
-    if not isinstance(value, Mapping):
-        return False
-    return any(is_torch_tensor(item) or is_torch_state_dict(item) for item in value.values())
+    """Whether a value is a container that holds PyTorch tensors, in any nesting."""
+    return any(is_torch_tensor(leaf) for _, leaf in torch_leaves(value, (), set()))
 
 
 def open_torch_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
