@@ -38,6 +38,35 @@ def test_pytrees_of_every_framework():
     assert open_checkpoint(variables).keys() == {"params/kernel", "params/bias"}
 
 
+def test_a_live_nnx_module_says_what_its_layers_are():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(4, 8, (3, 3), feature_group_count=2, rngs=rngs)
+            self.up = nnx.ConvTranspose(4, 8, (3, 3), rngs=rngs)
+            self.words = nnx.Embed(10, 4, rngs=rngs)
+            self.blocks = nnx.List([nnx.Linear(3, 5, rngs=rngs)])
+            self.attention = nnx.MultiHeadAttention(2, 4, rngs=rngs)
+            self.cell = nnx.OptimizedLSTMCell(4, 8, rngs=rngs)
+            self.norm = nnx.LayerNorm(4, rngs=rngs)
+
+    tensors = open_checkpoint(nnx.eval_shape(lambda: Net(nnx.Rngs(0))))
+    described = {
+        name: (tensor.shape, tensor.kind, tensor.groups)
+        for name, tensor in tensors.items()
+        if name.endswith(("kernel", "embedding")) and "attention" not in name
+    }
+    assert described == {
+        "conv/kernel": ((3, 3, 2, 8), "conv", 2),
+        "up/kernel": ((3, 3, 4, 8), "conv_transpose", 1),
+        "words/embedding": ((10, 4), "embedding", 1),
+        "blocks/0/kernel": ((3, 5), "dense", 1),
+        "cell/dense_i/kernel": ((4, 32), "lstm", 1),
+        "cell/dense_h/kernel": ((8, 32), "lstm", 1),
+    }
+    assert tensors["attention/query/kernel"].kind == "dense"
+    assert tensors["norm/scale"].kind == ""
+
+
 def test_the_optimizer_of_a_train_state_is_no_weight():
     params = {"fc": {"kernel": jnp.ones((4, 3))}}
     state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1))

@@ -192,6 +192,13 @@ def test_a_malicious_pickle_does_not_run(tmp_path, form):
     assert target.exists()
 
 
+def test_versions_of_torch_that_files_can_make_run_code_are_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.pt", weights(fc__weight=torch.ones(3, 2)))
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ImportError, match=r"torch 2\.6 or later, but 2\.5\.1"):
+        open_checkpoint(path)
+
+
 def _recipe(argument):
     """An object that a pickle describes as argparse.Namespace, which has a stand-in."""
     import argparse

@@ -7,6 +7,7 @@ from typing import Any
 from ._jax_files import MSGPACK, find_orbax, open_msgpack, open_orbax, open_pytree
 from ._keras_files import KERAS, open_keras
 from ._naming import flax_named
+from ._nnx_modules import is_nnx_module, open_nnx_module
 from ._numpy_files import NPZ, open_npz
 from ._onnx_files import ONNX, open_onnx
 from ._quantized import mark_quantized
@@ -54,6 +55,8 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
         return open_torch_module(model_or_path)
     if is_torch_state_dict(model_or_path):
         return open_torch_state_dict(model_or_path)
+    if is_nnx_module(model_or_path):
+        return open_nnx_module(model_or_path)
     return open_pytree(model_or_path)
 
 

@@ -23,6 +23,8 @@ from ._torch_tensors import (
 
 PICKLED = (".pt", ".pth", ".th", ".bin", ".tar", ".ckpt")
 KIND = "PyTorch file"
+# From here on weights_only=True runs nothing of a file's.
+SAFE_TORCH = (2, 6)
 
 
 def open_torch(path: Path) -> dict[str, Tensor]:
@@ -49,9 +51,14 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError as error:
         raise missing_package(path, "torch", "torch") from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
+        raise ImportError(
+            f"reading {path.name} needs torch 2.6 or later, but {torch.__version__} is installed: "
+            "earlier ones can be made to run code by a file (CVE-2025-32434)"
+        )
     with reading(path, KIND), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a pickle protocol that torch may not know all of
         is_mappable = _is_mappable(path)
