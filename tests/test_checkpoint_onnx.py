@@ -64,8 +64,8 @@ def test_operators_give_kind_layout_and_groups(tmp_path):
         "conv/kernel": ((3, 5, 2, 8), "conv", 2),
         "up/kernel": ((3, 5, 8, 2), "conv_transpose", 4),
         "words/embedding": ((10, 4), "embedding", 1),
-        "rnn/kernel": ((1, 16, 3), "lstm", 1),
-        "rnn/recurrent_kernel": ((1, 16, 4), "lstm", 1),
+        "rnn/kernel": ((1, 3, 16), "lstm", 1),
+        "rnn/recurrent_kernel": ((1, 4, 16), "lstm", 1),
         "norm/scale": ((3,), "", 1),
         "unused/kernel": ((4, 3), "", 1),
     }

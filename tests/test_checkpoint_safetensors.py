@@ -1,8 +1,10 @@
 """Safetensors files, sharded checkpoints and folders; .npz archives."""
 
+import io
 import json
 import pickle
 import struct
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -185,6 +187,23 @@ def test_npz_archives(tmp_path):
         assert "do not say which numbers" in tensors["brain"].reason
         assert tensors["object"].reason == "of type object"
         assert tensors["text"].reason == "of type <U1"
+
+
+def test_archives_that_claim_more_than_they_hold(tmp_path):
+    path, size = tmp_path / "a.npz", 128 + 8 * 300
+    np.savez_compressed(path, a=np.zeros(300))
+    content = path.read_bytes()
+    assert content.count(struct.pack("<I", size)) >= 1
+    path.write_bytes(content.replace(struct.pack("<I", size), struct.pack("<I", 2**31)))
+    with pytest.raises(ValueError, match=r"a\.npz .*a\.npy claims 2147483648 bytes, more than"):
+        open_checkpoint(path)
+    array = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**40,)}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", array.getvalue())
+    with pytest.raises(ValueError, match=r"a\.npy of shape \(1099511627776,\) .* has 128 bytes"):
+        open_checkpoint(path)
 
 
 def test_a_report_accounts_for_every_tensor(tmp_path):

@@ -218,6 +218,15 @@ def test_stand_ins_hold_what_they_are_given_and_do_nothing(tmp_path):
     assert "argparse" not in {known.__module__ for known in torch.serialization.get_safe_globals()}
 
 
+def test_nested_references_are_followed_once(tmp_path):
+    """Lists of two references each, sixty deep: 2^60 ways lead to the same tensor."""
+    nested = [torch.ones(2)]
+    for _ in range(60):
+        nested = [nested, nested]
+    path = save(tmp_path / "a.pt", {"fc.weight": torch.ones(3, 2), "nested": nested})
+    assert [tensor.shape for tensor in open_checkpoint(path).values()] == [(2, 3), (2,)]
+
+
 def test_files_that_are_no_checkpoints_of_weights(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("a.txt", "text")

@@ -134,9 +134,9 @@ def _use(node: Any, index: int, ndim: int, swapped: bool) -> Use | None:
             return Use("conv_transpose", "kernel", (*as_is[2:], 0, 1), node.name, groups)
         case "Gather", 0 if ndim == 2:
             return Use("embedding", "embedding", as_is, node.name)
-        case (("LSTM" | "GRU"), (1 | 2)):
+        case (("LSTM" | "GRU"), (1 | 2)) if ndim == 3:
             leaf = "kernel" if index == 1 else "recurrent_kernel"
-            return Use(node.op_type.lower(), leaf, as_is, f"{node.name}/{leaf}")
+            return Use(node.op_type.lower(), leaf, other, f"{node.name}/{leaf}")
         case (("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearConv"), _):
             return Use("quantized", "", as_is, "")
         case _:

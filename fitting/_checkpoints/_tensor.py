@@ -17,7 +17,8 @@ class Tensor:
     Attributes:
         shape: In Flax layout, where the source says or its names tell what the axes are: kernels
             [in, out], convolutions [*window, in / groups, out], transposed ones [*window, in,
-            out / groups], embeddings [num, features]. Otherwise as in the file.
+            out / groups], embeddings [num, features], recurrent kernels [..., in, gates * hidden].
+            Otherwise as in the file, such as PyTorch's ``weight_ih_l0`` [gates * hidden, in].
         dtype: Name of its type, such as ``"bfloat16"``; NumPy or ml_dtypes has it, or there is a
             ``reason``.
         read: Reads the values, in that layout. Picklable, so that another process can do it.
