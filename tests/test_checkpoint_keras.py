@@ -145,6 +145,25 @@ def test_early_keras_3_files_have_no_names_of_layers(tmp_path):
     assert tensors["multi_head_attention/out/kernel"] == ((2, 3, 6), "dense", 1)
 
 
+def test_layers_that_share_a_name_are_told_apart_by_their_groups(tmp_path):
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        for group in ("first", "second"):
+            file[f"{group}/vars/0"] = np.ones((4, 3))
+            file[f"{group}/vars"].attrs["name"] = "dense"
+    kinds = {name: kind for name, (_, kind, _) in
+             described(open_checkpoint(tmp_path / "a.weights.h5")).items()}  # fmt: skip
+    assert kinds == {"first/kernel": "dense", "second/kernel": "dense"}
+
+
+def test_configurations_of_a_user_s_own_classes_are_passed_over(tmp_path):
+    own = {"class_name": "Own", "config": {"layers": 3, "layer": "text"}}
+    config = layer("Functional", "functional", layers=[own, 5, {"class_name": "Bare"}])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        file["dense/dense/kernel"] = np.ones((4, 3))
+    assert described(open_checkpoint(tmp_path / "a.h5")) == {"dense/kernel": ((4, 3), "dense", 1)}
+
+
 def test_old_h5_files(tmp_path):
     datasets = {
         "stem/stem/kernel:0": (3, 3, 2, 8),

@@ -211,10 +211,15 @@ def test_stand_ins_hold_what_they_are_given_and_do_nothing(tmp_path):
         "state_dict": weights(fc__weight=torch.ones(3, 2)),
         "args": _recipe(torch.ones(2)),
         "best": np.float64(0.9),
+        "random_state": np.arange(3),
     }
     tensors = open_checkpoint(save(tmp_path / "a.pt", checkpoint))
     np.testing.assert_array_equal(tensors["fc/kernel"].read(), np.ones((2, 3)))
-    assert [t.reason for t in tensors.values()] == ["", "not in the state dict, under 'args'"]
+    assert [tensor.reason for tensor in tensors.values()] == [
+        "",
+        "not in the state dict, under 'args'",
+        "not in the state dict, under 'random_state'",
+    ]
     assert "argparse" not in {known.__module__ for known in torch.serialization.get_safe_globals()}
 
 
@@ -225,6 +230,13 @@ def test_nested_references_are_followed_once(tmp_path):
         nested = [nested, nested]
     path = save(tmp_path / "a.pt", {"fc.weight": torch.ones(3, 2), "nested": nested})
     assert [tensor.shape for tensor in open_checkpoint(path).values()] == [(2, 3), (2,)]
+
+
+def test_numpy_arrays_in_a_pickle_are_listed_but_not_loaded(tmp_path):
+    state_dict = {"fc.weight": torch.ones(3, 2), "np.weight": np.ones((2, 3))}
+    tensors = open_checkpoint(save(tmp_path / "a.pt", state_dict))
+    assert tensors["np/scale"].reason == "a pickled NumPy array, never loaded"
+    assert tensors["fc/kernel"].read().shape == (2, 3)
 
 
 def test_files_that_are_no_checkpoints_of_weights(tmp_path):

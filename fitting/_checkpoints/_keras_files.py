@@ -32,6 +32,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "model_weights")
 # Neither HDF5's compression nor zip's makes a byte of more.
 MAX_COMPRESSION = 1032
+MAX_CONFIG = 100_000_000
 
 
 def open_keras(path: Path) -> dict[str, Tensor]:
@@ -44,6 +45,8 @@ def open_keras(path: Path) -> dict[str, Tensor]:
     with reading(path, KIND):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                if archive.getinfo(CONFIG).file_size > MAX_CONFIG:
+                    raise ValueError(f"{CONFIG} takes more than {MAX_CONFIG} bytes")
                 layers = index_layers(json.loads(archive.read(CONFIG)))
         else:
             layers = {}
@@ -52,6 +55,11 @@ def open_keras(path: Path) -> dict[str, Tensor]:
             if config is not None:
                 layers = index_layers(json.loads(config))
             tensors = [_tensor(path, dataset, file, layers) for dataset in _datasets(file)]
+            if len(dict(tensors)) < len(tensors):  # a model's own classes may repeat names
+                tensors = [
+                    _tensor(path, dataset, file, layers, by_name=False)
+                    for dataset in _datasets(file)
+                ]
             order = {names[0]: index for index, names in reversed(list(enumerate(layers)))}
             return merge(sorted(tensors, key=lambda named: _place(named[0], order)))
 
@@ -88,7 +96,9 @@ def _datasets(file: Any) -> list[Any]:
     return found
 
 
-def _tensor(path: Path, dataset: Any, file: Any, layers: Layers) -> tuple[str, Tensor]:
+def _tensor(
+    path: Path, dataset: Any, file: Any, layers: Layers, *, by_name: bool = True
+) -> tuple[str, Tensor]:
     origin = dataset.name.strip("/")
     tensor = _raw_tensor(path, dataset, origin)
     parts = origin.split("/")
@@ -99,6 +109,7 @@ def _tensor(path: Path, dataset: Any, file: Any, layers: Layers) -> tuple[str, T
         groups, names = _named_groups(file, parts[:-2])
         layer = configured_layer(names, layers) or guessed_layer(groups) or guessed_layer(names)
         variable = variable_name(layer, int(parts[-1]), dataset.parent)
+        names = names if by_name else groups
     else:
         *names, variable = [part for part in parts if part not in CONTAINERS]
         names = names[1:] if names[:1] == names[1:2] else names

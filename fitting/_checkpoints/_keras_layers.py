@@ -54,23 +54,24 @@ def index_layers(config: Mapping[str, Any]) -> Layers:
 def _index(
     model: Mapping[str, Any], names: tuple[str, ...], found: dict[tuple[str, ...], Layer]
 ) -> None:
-    config = model.get("config", {})
+    config = model.get("config")
     # The first Keras 2 versions kept a Sequential model's layers as a bare list.
-    layers = config if isinstance(config, list) else config.get("layers", [])
-    for layer in layers:
-        inner = layer["config"]
-        _add(layer, (*names, inner["name"] if isinstance(inner, Mapping) else layer["name"]), found)
+    layers = config.get("layers") if isinstance(config, Mapping) else config
+    for layer in layers if isinstance(layers, list) else ():
+        _add(layer, names, "", found)
 
 
 def _add(
-    layer: Mapping[str, Any], names: tuple[str, ...], found: dict[tuple[str, ...], Layer]
+    layer: Any, names: tuple[str, ...], prefix: str, found: dict[tuple[str, ...], Layer]
 ) -> None:
-    config = layer["config"] if isinstance(layer["config"], Mapping) else {}
-    found[names] = Layer(_snake_case(layer["class_name"]), config)
-    wrapped = config.get("layer")
-    if isinstance(wrapped, Mapping):  # Bidirectional and TimeDistributed
-        for prefix in ("", "forward_", "backward_"):
-            _add(wrapped, (*names, prefix + wrapped["config"]["name"]), found)
+    """Adds a layer and those within. What has no class and name is an argument of a user's own."""
+    config = layer.get("config") if isinstance(layer, Mapping) else None
+    if not (isinstance(config, Mapping) and "class_name" in layer and "name" in config):
+        return
+    names = (*names, f"{prefix}{config['name']}")
+    found[names] = Layer(_snake_case(str(layer["class_name"])), config)
+    for prefix in ("", "forward_", "backward_"):  # of what Bidirectional and others wrap
+        _add(config.get("layer"), names, prefix, found)
     _index(layer, names, found)
 
 

@@ -87,9 +87,10 @@ def _tensor(path: Path, name: str, proto: Any) -> Tensor:
         return in_memory(onnx.numpy_helper.to_array(proto), origin=name)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
     entries = {entry.key: entry.value for entry in proto.external_data}
-    file, offset = (path.parent / entries["location"]).resolve(), int(entries.get("offset", 0))
-    if not file.is_relative_to(path.parent.resolve()):
-        raise ValueError(f"{name!r} is in {entries['location']!r}, outside the file's folder")
+    location, offset = Path(entries["location"]), int(entries.get("offset", 0))
+    if location.is_absolute() or ".." in location.parts:
+        raise ValueError(f"{name!r} is in '{location}', outside the file's folder")
+    file = path.parent / location
     if not file.is_file():
         raise FileNotFoundError(f"{path.name} has values in {file.name}, which is not beside it")
     shape = tuple(proto.dims)

@@ -45,7 +45,7 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
         ImportError: If the format needs a package that is not installed.
     """
     if isinstance(model_or_path, (str, Path)):
-        path = find_file(Path(model_or_path))
+        path = find_file(Path(model_or_path).absolute())  # processes may work in other folders
         with reading(path, "checkpoint"):
             tensors = _open_path(path)
         if not tensors:

@@ -49,6 +49,9 @@ STAND_INS = tuple(
         ("numpy", "dtype"),
         ("numpy.core.multiarray", "scalar"),
         ("numpy._core.multiarray", "scalar"),
+        ("numpy", "ndarray"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
     )
 )
 
@@ -134,6 +137,8 @@ def torch_leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys,
         return
     if id(value) in seen:
         return
+    if type(value).__name__ == "_reconstruct" and isinstance(value, _StandIn):
+        yield keys, value
     seen.add(id(value))
     for key, child in _children(value).items():
         yield from torch_leaves(child, (*keys, key), seen)
@@ -142,6 +147,8 @@ def torch_leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys,
 def _tensor(value: Any, origin: str, read_lazily: Callable[[Any], Any] | None) -> Tensor:
     if isinstance(value, np.ndarray):
         return in_memory(value, origin=origin)
+    if isinstance(value, _StandIn):
+        return without_values((), "", origin=origin, reason="a pickled NumPy array, never loaded")
     shape, dtype = tuple(value.shape), str(value.dtype).removeprefix("torch.")
     on_meta = value.device.type == "meta" and not read_lazily
     if reason := "it was saved without values" if on_meta else _reason(value, dtype):
