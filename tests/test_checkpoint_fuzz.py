@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import sys
 import zipfile
 
 import numpy as np
@@ -225,3 +226,20 @@ def test_corrupted_orbax_folders(tmp_path, use_ocdbt):
         outcomes.add(check(folder))
         file.write_bytes(files[file])
     assert outcomes == {"error", "report"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package", "extra"),
+    [
+        (".pt", "torch", "torch"),
+        (".msgpack", "msgpack", "flax"),
+        (".weights.h5", "h5py", "keras"),
+        (".keras", "h5py", "keras"),
+        (".onnx", "onnx", "onnx"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(originals, monkeypatch, suffix, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"reading model{suffix} needs {package}: pip install 'spectral-reg\[{extra}\]'"
+    with pytest.raises(ImportError, match=message):
+        open_checkpoint(originals / f"model{suffix}")
