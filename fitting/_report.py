@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ._summary import summarize
+from ._weightwatcher import weightwatcher_table
+
 # Columns of Report.layers, in order.
 COLUMNS = (
     "name", "index", "kind", "rows", "cols", "Q", "num_eigenvalues",
@@ -24,12 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
 TEXTS = ("name", "index", "kind", "universality_class", "phase", "reason")
-MEANS = (
-    "alpha", "alpha_hat", "log_frobenius_norm", "log_spectral_norm", "stable_rank",
-    "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "mp_soft_rank",
-)  # fmt: skip
-SUMS = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm")
-FORMAT = 2
+FORMAT = 3
 
 Spectra = dict[tuple[str, str], NDArray[np.float64]]
 
@@ -43,31 +41,73 @@ class Report:
             ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
+        conv: What a convolution was measured as: "slices", "pooled", "flatten".
     """
 
     layers: pd.DataFrame
     skipped: pd.DataFrame
     spectra: Spectra
+    conv: str = "slices"
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Counts, and means and sums over the valid rows alone.
+        """Counts, means and sums, in natural logarithms but where said; NaN over no rows.
 
-        ``sum_alpha_hat`` is the first paper's Eq. 3, ``mean_alpha_hat`` what the published tables
-        print (there in log10); ``mean_log_spectral_norm`` and ``mean_log_frobenius_norm`` are its
-        Eq. 5. NaN where no row is valid.
+        Which matrices a number is over, and under which name they are counted:
+
+        ========================================  ================================================
+        ``num_valid``                             power-law fits: ``mean_alpha``,
+                                                  ``mean_alpha_hat``, ``sum_alpha_hat``
+        ``num_measured``                          weights finite and not all zero, whether or not a
+                                                  power law fits: every mean and sum of norms,
+                                                  stable ranks and entropy
+        ``num_marchenko_pastur``                  a Marchenko-Pastur edge: ``mean_mp_soft_rank``
+        ========================================  ================================================
+
+        The first paper's: ``sum_alpha_hat`` is its Eq. 3, over layers and, in a convolution, over
+        the slices; ``layer_mean_log_spectral_norm`` and ``layer_mean_log_frobenius_norm`` are its
+        Eq. 5, the mean over layers of the sum over a layer's slices. The published tables': means
+        over all slices, in **log10**: ``published_alpha_hat``, ``published_log_frobenius_norm``,
+        ``published_log_lambda_max`` (printed there as the spectral norm) and
+        ``published_log_alpha_norm``, of log10 sum l^alpha; those tables left out matrices with
+        fewer than 50 rows or columns, which this does not.
         """
-        valid = self.layers[self.layers["valid"]]
-        phases = self.layers["phase"].dropna().value_counts(sort=False)
-        return {
-            "num_layers": int(self.layers["name"].nunique()),
-            "num_matrices": len(self.layers),
-            "num_valid": len(valid),
-            "num_skipped": len(self.skipped),
-            "num_phases": {str(phase): int(count) for phase, count in phases.items()},
-            **{f"mean_{name}": float(valid[name].mean()) for name in MEANS},
-            **{f"sum_{name}": float(valid[name].sum(min_count=1)) for name in SUMS},
-        }
+        return summarize(self)
+
+    def to_weightwatcher(self, *, pool: bool = True) -> pd.DataFrame:
+        """The table that WeightWatcher 0.7.7 prints of the same model, column by column.
+
+        log10 for the columns with ``log`` in their names and ``alpha_weighted``, ``norm`` and
+        ``spectral_norm`` squared, the eigenvalues of a convolution scaled by 1/2 (pooled) or by
+        half its number of slices. alpha, xmin, D and sigma are those of WeightWatcher's own fit:
+        eigenvalues above 1e-5 alone; below 20 of them a bias-corrected alpha with a tail of 8 or
+        more. What it would do otherwise is kept out: where it has no fit, alpha and what follows
+        from it are NaN with ``status`` "failed" (its -1 goes into its means), and rows that it
+        leaves out silently (fewer than 8 eigenvalues) are here, as "failed". ``layer_id`` counts
+        the layers of this report from 0; WeightWatcher's also counts the norm layers that it does
+        not list, and starts elsewhere for each framework.
+
+        Args:
+            pool: True, as its default, for one row a convolution, with the eigenvalues of all
+                slices; False for a row a slice.
+
+        Returns:
+            The table, missing values NaN or NA. ``sv_min`` (the largest of the slices' smallest)
+            and ``rank_loss`` are missing where only pooled eigenvalues are known: evaluate with
+            ``conv="slices"``.
+
+        Raises:
+            ValueError: If the report is of flattened convolutions, which WeightWatcher does not
+                have, or if slices are asked for and the report has them pooled.
+
+        Example:
+            >>> import numpy as np, fitting
+            >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(80, 60))}}
+            >>> table = fitting.evaluate(params, progress=False).to_weightwatcher()
+            >>> table.loc[0, ["longname", "layer_type", "status"]].tolist()
+            ['fc', 'dense', 'success']
+        """
+        return weightwatcher_table(self, pool=pool)
 
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
@@ -85,6 +125,7 @@ class Report:
         keys = zip(self.layers["name"], self.layers["index"], strict=True)
         return {
             "format": FORMAT,
+            "conv": self.conv,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
             "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
             "skipped": json.loads(self.skipped.to_json(orient="records")),
@@ -95,13 +136,18 @@ class Report:
 
 
 def make_report(
-    rows: list[dict[str, Any]], skipped: list[dict[str, Any]], spectra: Spectra
+    rows: list[dict[str, Any]],
+    skipped: list[dict[str, Any]],
+    spectra: Spectra,
+    *,
+    conv: str = "slices",
 ) -> Report:
     """A report with the columns in their order and types."""
     types = dict.fromkeys(COLUMNS, "float64")
     types |= dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "object") | {"valid": "bool"}
     layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
-    return Report(layers, pd.DataFrame(skipped, columns=["name", "shape", "reason"]), spectra)
+    left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
+    return Report(layers, left_out, spectra, conv)
 
 
 def load_report(path: str | Path) -> Report:
@@ -135,6 +181,6 @@ def load_report(path: str | Path) -> Report:
             (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")
             for row, text in zip(rows, content["spectra"], strict=True)
         }
-        return make_report(rows, content["skipped"], spectra)
+        return make_report(rows, content["skipped"], spectra, conv=content["conv"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error
