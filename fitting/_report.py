@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ._figures import plot_report
 from ._summary import summarize
 from ._weightwatcher import weightwatcher_table
 
@@ -108,6 +110,44 @@ class Report:
             ['fc', 'dense', 'success']
         """
         return weightwatcher_table(self, pool=pool)
+
+    def plot(
+        self,
+        folder: str | Path,
+        *,
+        layers: Sequence[str] | None = None,
+        progress: bool = True,
+    ) -> list[Path]:
+        """Draws every spectrum with its fits, and alpha over the whole model, as PNG files.
+
+        ``spectra_001.png`` and on, ten matrices a page, hold for each matrix the share of
+        eigenvalues at or above each on log-log axes, with the power law from xmin on, and their
+        histogram on linear axes, with the Marchenko-Pastur law, its edge and the spikes past it.
+        ``alpha_by_depth.png`` has alpha over the layers in the report's order with the phase as
+        colour and marker, ``alpha_histogram.png`` is the first paper's Figure 1.
+
+        Args:
+            folder: Where to write; made if it does not exist.
+            layers: Shell patterns of the layers whose spectra to draw, such as ``"layer3/*"``; None
+                draws all.
+            progress: Show a progress bar with an estimate on standard error.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            ValueError: If no layer matches.
+            OSError: If the folder cannot be written.
+
+        Example:
+            >>> import tempfile, numpy as np, fitting
+            >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(80, 60))}}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     paths = fitting.evaluate(params, progress=False).plot(folder, progress=False)
+            >>> [path.name for path in paths]
+            ['alpha_by_depth.png', 'alpha_histogram.png', 'spectra_001.png']
+        """
+        return plot_report(self, folder, layers=layers, progress=progress)
 
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""

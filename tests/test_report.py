@@ -2,10 +2,14 @@
 
 import math
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import image, pyplot
+from matplotlib.figure import Figure
 
 import fitting
+from fitting import _figures
 
 RNG = np.random.default_rng(0)
 
@@ -92,3 +96,52 @@ def test_a_model_without_a_fit_has_a_summary():
 def test_saved_report_says_what_a_convolution_was(tmp_path):
     report = fitting.evaluate({"conv": PARAMS["conv"]}, conv="pooled", progress=False)
     assert fitting.load_report(report.save(tmp_path / "r.json")).conv == report.conv == "pooled"
+
+
+def test_plot_draws_every_matrix(report, tmp_path):
+    paths = report.plot(tmp_path / "figures", progress=False)
+    names = ["alpha_by_depth.png", "alpha_histogram.png", "spectra_001.png"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == names
+    for path in paths:
+        assert image.imread(path).std() > 0.01
+    many = fitting.evaluate(
+        {str(i): {"kernel": RNG.standard_normal((12, 12))} for i in range(11)}, progress=False
+    )
+    assert many.plot(tmp_path / "many", progress=False)[-1].name == "spectra_002.png"
+    few = many.plot(tmp_path / "few", layers=["1/*", "2/*"], progress=False)
+    assert few[-1].name == "spectra_001.png"
+    with pytest.raises(ValueError, match="no layer matches"):
+        many.plot(tmp_path / "none", layers=["x"], progress=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_drawn_law_starts_at_xmin_with_the_share_of_the_tail(report):
+    axes = Figure().subplots()
+    row = report.layers.set_index("name").loc["heavy/kernel"]
+    eigenvalues = report.spectra["heavy/kernel", ""]
+    _figures._draw_tail(axes, dict(row), eigenvalues)
+    dots, law = axes.get_lines()[:2]
+    np.testing.assert_allclose(np.sort(dots.get_xdata()), np.sort(eigenvalues))
+    (x0, x1), (y0, y1) = law.get_xdata(), law.get_ydata()
+    assert x0 == row["xmin"]
+    assert y0 == np.mean(eigenvalues >= x0)
+    assert math.log(y1 / y0) / math.log(x1 / x0) == pytest.approx(1 - row["alpha"])
+
+
+def test_the_drawn_bulk_is_the_fit_of_the_report(report):
+    axes = Figure().subplots()
+    row = report.layers.set_index("name").loc["fc/kernel"]
+    eigenvalues = report.spectra["fc/kernel", ""]
+    _figures._draw_bulk(axes, dict(row), eigenvalues)
+    law, edge = axes.get_lines()[:2]
+    assert edge.get_xdata()[0] == row["lambda_plus"]
+    area = np.trapezoid(law.get_ydata(), law.get_xdata())
+    assert area == pytest.approx(1, abs=0.02)
+
+
+def test_no_global_state_of_matplotlib_is_touched(report, tmp_path):
+    before = dict(matplotlib.rcParams)
+    report.plot(tmp_path, progress=False)
+    assert dict(matplotlib.rcParams) == before
+    assert not pyplot.get_fignums()
