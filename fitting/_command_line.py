@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
     command.add_argument("--bootstrap", type=int, default=0, help="bootstraps for p-values")
     command.add_argument("--out", type=Path, help="write the whole report to this JSON file")
+    command.add_argument("--html", type=Path, help="write the report as a page to this file")
+    command.add_argument("--plot", type=Path, help="write the figures to this folder")
+    command.add_argument("--all", action="store_true", help="a line for each matrix")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -36,13 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if options.out:
             report.save(options.out)
+        if options.html:
+            report.to_html(options.html)
+        if options.plot:
+            report.plot(options.plot, progress=sys.stderr.isatty())
     except (ValueError, ImportError, OSError) as error:
         print(f"spectral-reg: {error}", file=sys.stderr)
         return 1
     if options.json:
         print(json.dumps(report.to_dict()))
     else:
-        show(report, Console())
+        show(report, Console(), every_matrix=options.all)
     return 0
 
 
