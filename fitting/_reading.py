@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -38,12 +38,9 @@ class Remark(NamedTuple):
     layers: tuple[str, ...] = ()
 
 
-def read(report: Report) -> list[Remark]:
-    """What the theory says of a report, the good first, then the doubtful, then what is missing."""
-    return [*_verdicts(report.layers), *_caveats(report), *_left_out(report)]
-
-
-def _verdicts(layers: pd.DataFrame) -> list[Remark]:
+def verdicts(report: Report) -> list[Remark]:
+    """What the theory says of the matrices, the best trained first."""
+    layers = report.layers
     valid, alpha, phase = layers["valid"], layers["alpha"], layers["phase"]
     structured = phase.isin(STRUCTURED)
     noise = phase == "RANDOM_LIKE"
@@ -97,7 +94,8 @@ def _verdicts(layers: pd.DataFrame) -> list[Remark]:
     ]
 
 
-def _caveats(report: Report) -> list[Remark]:
+def caveats(report: Report) -> list[Remark]:
+    """What must be known to read the numbers right."""
     layers = report.layers
     fitted = layers[layers["valid"]]
     remarks = [
@@ -146,15 +144,16 @@ def _caveats(report: Report) -> list[Remark]:
     return remarks
 
 
-def _left_out(report: Report) -> list[Remark]:
+def left_out(report: Report) -> list[Remark]:
+    """What has no fit or was not measured, and why."""
     unfitted = report.layers[~report.layers["valid"]]
     remarks = []
     if len(unfitted):
-        reasons = "; ".join(f"{count}: {text}" for text, count in fold(unfitted["reason"]))
+        reasons = "; ".join(f"{text} ({count})" for text, count in fold(unfitted["reason"]))
         text = f"{len(unfitted)} of {len(report.layers)} matrices have no power-law fit. {reasons}."
         remarks.append(Remark("Not fitted", text))
     if len(report.skipped):
-        reasons = "; ".join(f"{count}: {text}" for text, count in fold(report.skipped["reason"]))
+        reasons = "; ".join(f"{text} ({count})" for text, count in fold(report.skipped["reason"]))
         text = f"{len(report.skipped)} tensors of the file were not measured. {reasons}."
         remarks.append(Remark("Not measured", text))
     return remarks
@@ -190,7 +189,7 @@ def _have(count: int) -> str:
     return "1 matrix has" if count == 1 else f"{count} matrices have"
 
 
-def phase_counts(phases: Sequence[Any]) -> list[tuple[str, int]]:
+def phase_counts(phases: Iterable[Any]) -> list[tuple[str, int]]:
     """Phases that occur and how often, the most structured first."""
     counts = Counter(phase for phase in phases if isinstance(phase, str))
     return [(phase, counts[phase]) for phase in MEANINGS if counts[phase]]

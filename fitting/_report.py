@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ._figures import plot_report
+from ._html import write_html
 from ._summary import summarize
 from ._weightwatcher import weightwatcher_table
 
@@ -148,6 +149,36 @@ class Report:
             ['alpha_by_depth.png', 'alpha_histogram.png', 'spectra_001.png']
         """
         return plot_report(self, folder, layers=layers, progress=progress)
+
+    def to_html(
+        self, path: str | Path, *, title: str = "Spectra of a model", progress: bool = False
+    ) -> Path:
+        """Writes one self-contained page, whole or not at all.
+
+        At the top what the theory says in plain language, with its doubts; then the phases, alpha
+        over the model, and a table to sort and filter with the spectrum of every matrix. The page
+        loads nothing from elsewhere and runs no script but its own, whatever layers are called.
+
+        Args:
+            path: The file to write.
+            title: Heading of the page, such as the model's name.
+            progress: Show a progress bar with an estimate on standard error.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: If the file cannot be written.
+
+        Example:
+            >>> import tempfile, numpy as np, fitting
+            >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(80, 60))}}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = fitting.evaluate(params, progress=False).to_html(f"{folder}/report.html")
+            ...     "No trace of training" in path.read_text(encoding="utf-8")
+            True
+        """
+        return write_html(self, path, title=title, progress=progress)
 
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""

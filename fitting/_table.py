@@ -32,7 +32,8 @@ def show(report: Report, console: Console, *, every_matrix: bool = False) -> Non
     table.add_column("phase", no_wrap=True, max_width=16, overflow="ellipsis")
     by = ["name", "index"] if every_matrix else ["name"]
     for _, layer in report.layers.groupby(by, sort=False):
-        table.add_row(*_cells(layer.to_dict("records"), every_matrix=every_matrix))
+        rows: list[Row] = layer.to_dict("records")  # type: ignore[assignment]
+        table.add_row(*_cells(rows, every_matrix=every_matrix))
     console.print(table)
     summary = report.summary
     phases = ", ".join(f"{count} {phase}" for phase, count in phase_counts(report.layers["phase"]))
