@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out:
             report.save(options.out)
         if options.html:
-            report.to_html(options.html, title=options.model.name)
+            report.to_html(options.html, title=options.model.name, progress=sys.stderr.isatty())
         if options.plot:
             report.plot(options.plot, progress=sys.stderr.isatty())
     except (ValueError, ImportError, OSError) as error:

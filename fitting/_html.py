@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import _svg
 from ._figures import PHASES
-from ._reading import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
+from ._reading import MEANINGS, Remark, caveats, fold, left_out, phase_counts, verdicts
 
 if TYPE_CHECKING:
     from ._report import Report
@@ -191,36 +191,34 @@ def _line(report: Report, rows: Sequence[Row], columns: Sequence[Column], *, par
     )
     reason = "" if len(rows) > 1 or first["valid"] else first["reason"]
     if len(rows) > 1 and len(fitted) < len(rows):
-        reason = f"{len(rows) - len(fitted)} of {len(rows)} have no fit"
+        reasons = fold(row["reason"] for row in rows if not row["valid"])
+        reason = "; ".join(f"{text} ({count})" for text, count in reasons)
     alpha = _range(fitted, "alpha", ".2f")
     if len(rows) == 1 and fitted:
         alpha += f" ± {first['sigma']:.2f}"
-    shape = f"{first['rows']} x {first['cols']}"
+    shapes = {f"{row['rows']} x {row['cols']}" for row in rows}
+    shape = shapes.pop() if len(shapes) == 1 else "different shapes"
     common = counts.most_common(1)[0][0] if counts else ""
     size = sum(row["num_eigenvalues"] for row in rows)
     cells = [
-        ("", size, f"{f'{len(rows)} of ' if len(rows) > 1 else ''}{shape}"),
-        ("left figure", "", _spectrum(report, rows)),
-        ("left phase", common, phase),
-        ("", _mean(fitted, "alpha"), alpha),
-        ("", _mean(fitted, "num_tail"), _range(fitted, "num_tail", ".0f")),
-        *[("", _mean(rows, c.key), _range(rows, c.key, c.style)) for c in columns],
-        ("left reason" if reason else "", escape(reason), escape(reason)),
+        (size, f"{f'{len(rows)} of ' if len(rows) > 1 else ''}{shape}"),
+        ("", _spectrum(report, rows)),
+        (common, phase),
+        (_mean(fitted, "alpha"), alpha),
+        (_mean(fitted, "num_tail"), _range(fitted, "num_tail", ".0f")),
+        *[(_mean(rows, c.key), _range(rows, c.key, c.style)) for c in columns],
+        (escape(reason), escape(reason)),
     ]
     name = first["name"].removesuffix("/kernel")
     heading = escape(name).replace("/", "/<wbr>")
     if part:
         # Only the first line of a layer is sorted by.
-        tds = "".join(f"<td{_class(style)}>{text}</td>" for style, _, text in cells)
+        tds = "".join(f"<td>{text}</td>" for _, text in cells)
         return f'<tr class="part" hidden><th>[{escape(first["index"])}]</th>{tds}</tr>'
     if len(rows) > 1:
         heading = f'<button class="open" aria-expanded="false">{heading}</button>'
-    tds = "".join(f'<td{_class(style)} data-v="{v}">{text}</td>' for style, v, text in cells)
+    tds = "".join(f'<td data-v="{value}">{text}</td>' for value, text in cells)
     return f'<tr><th scope="row" data-v="{escape(name)}">{heading}</th>{tds}</tr>'
-
-
-def _class(style: str) -> str:
-    return f' class="{style}"' if style else ""
 
 
 def _spectrum(report: Report, rows: Sequence[Row]) -> str:
@@ -252,11 +250,9 @@ def _skipped(report: Report) -> str:
     if not len(report.skipped):
         return ""
     records = report.skipped.to_dict("records")
-    lines = "".join(
-        f"<tr>{''.join(f'<td class=left>{escape(str(value))}</td>' for value in record.values())}</tr>"
-        for record in records
-    )
+    cells = ([f"<td>{escape(str(value))}</td>" for value in record.values()] for record in records)
+    lines = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
     return (
         f"<details><summary>{len(records)} tensors not measured</summary>"
-        f'<div class="scroll"><table><tbody>{lines}</tbody></table></div></details>'
+        f'<div class="scroll"><table class="skipped"><tbody>{lines}</tbody></table></div></details>'
     )

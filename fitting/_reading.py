@@ -126,9 +126,9 @@ def caveats(report: Report) -> list[Remark]:
         remarks.append(
             Remark(
                 "Alpha without a tail",
-                f"{int(unproven.sum())} of {len(fitted)} alphas belong to matrices whose spectrum "
-                "is not told from noise. Small, square random matrices often give alpha between 2 "
-                "and 6 (64 x 64: four in five), so go by the phase.",
+                f"{int(unproven.sum())} of {len(fitted)} alphas belong to matrices that look like "
+                "noise, or of which too little is known. Small, square random matrices often give "
+                "alpha between 2 and 6 (64 x 64: four in five), so go by the phase.",
             )
         )
     tested = fitted["p_value"].dropna()
@@ -141,6 +141,15 @@ def caveats(report: Report) -> list[Remark]:
             "less: by Clauset, Shalizi and Newman's rule a power law is ruled out there."
         )
         remarks.append(Remark("Goodness of fit", text))
+    # Of reports that compared distributions.
+    best = fitted.get("best_distribution", pd.Series(dtype=object)).dropna()
+    if others := Counter(best[best != "power_law"]):
+        named = ", ".join(f"{name} ({count})" for name, count in others.most_common())
+        text = (
+            f"Of {len(best)} tails another distribution describes {others.total()} better: {named}. "
+            "Their alpha is that of a power law all the same."
+        )
+        remarks.append(Remark("Other distributions", text.replace("_", " ")))
     return remarks
 
 

@@ -44,13 +44,14 @@ class Report:
             ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
-        conv: What a convolution was measured as: "slices", "pooled", "flatten".
+        conv: What a convolution was measured as: "slices", "pooled", "flatten", or what else
+            :func:`evaluate` was asked for.
     """
 
     layers: pd.DataFrame
     skipped: pd.DataFrame
     spectra: Spectra
-    conv: str = "slices"
+    conv: str
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -86,7 +87,8 @@ class Report:
         eigenvalues above 1e-5 alone; below 20 of them a bias-corrected alpha with a tail of 8 or
         more. What it would do otherwise is kept out: where it has no fit, alpha and what follows
         from it are NaN with ``status`` "failed" (its -1 goes into its means), and rows that it
-        leaves out silently (fewer than 8 eigenvalues) are here, as "failed". ``layer_id`` counts
+        leaves out silently (fewer than 8 eigenvalues) are here, as "failed". Weights that it takes
+        whole and this report in parts have a row a part. ``layer_id`` counts
         the layers of this report from 0; WeightWatcher's also counts the norm layers that it does
         not list, and starts elsewhere for each framework.
 
@@ -211,7 +213,7 @@ def make_report(
     skipped: list[dict[str, Any]],
     spectra: Spectra,
     *,
-    conv: str = "slices",
+    conv: str,
 ) -> Report:
     """A report with the columns in their order and types."""
     types = dict.fromkeys(COLUMNS, "float64")

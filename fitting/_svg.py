@@ -20,13 +20,15 @@ _DECADES = 5.0
 _NUM_POINTS, _NUM_BINS = 16, 24
 _SPACED = (np.geomspace, np.linspace)
 _TOP_ALPHA = 10.0
+_MANY = 1000
 
 
 def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
     """Share of eigenvalues at or above each on log-log axes; the power law too where it is one."""
-    positive = [np.sort(s[s > 0])[::-1] for s in spectra if np.isfinite(s).all() and s.any()]
-    if not positive:
+    spectra = [s for s in spectra if np.isfinite(s).all() and s.any()]
+    if not spectra:
         return ""
+    positive = [np.sort(s[s > 0])[::-1] for s in spectra]
     top = np.log10(max(s[0] for s in positive))
     low = max(np.log10(min(s[-1] for s in positive)), top - _DECADES)
     lowest = 1 / max(s.size for s in spectra)
@@ -43,7 +45,7 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
         return 6 + (FLOOR - 10) * np.log10(share) / (np.log10(lowest) or 1.0)
 
     parts = []
-    for values, spectrum in zip(positive, spectra, strict=False):
+    for values, spectrum in zip(positive, spectra, strict=True):
         # Even in their logarithm for the tail, even in themselves for the rest.
         num_points = _NUM_POINTS if len(rows) == 1 else _NUM_POINTS // 2
         ranks = np.concatenate([spaced(1, values.size, num_points) for spaced in _SPACED])
@@ -85,7 +87,7 @@ def bulk(row: Row, eigenvalues: Array) -> str:
     if law:
         low, high = law.lambda_minus, min(law.lambda_plus, limit)
         # Denser at the lower edge, where the law is steep.
-        grid = low + (high - low) * np.linspace(0, 1, 25)[1:] ** 2
+        grid = low + (high - low) * np.linspace(0, 1, 17)[1:] ** 2
         parts.append(_path(x(grid), y(law.density(grid)), "f"))
         parts.append(f'<path class="x" d="M{x(law.lambda_plus):.0f},6V{FLOOR}"/>')
         spikes = [spike for spike in law.spikes if spike <= limit]
@@ -130,10 +132,12 @@ def alpha_by_depth(rows: Sequence[Row]) -> str:
             parts.append(f'<path class="s" d="M{x:.1f},{floor}v-5"/>')
             continue
         phase = row["phase"] or "UNCLASSIFIED"
-        title = f"{label(row)}: α {row['alpha']:.2f} ± {row['sigma']:.2f}"
+        name = escape(f"{label(row)}: α {row['alpha']:.2f} ± {row['sigma']:.2f}")
+        # To be pointed at; of thousands of dots none can be.
+        title = f"<title>{name}</title>" if len(rows) < _MANY else ""
         parts.append(
             f'<circle class="{phase}" cx="{x:.1f}" cy="{y(row["alpha"]):.0f}" r="3.2">'
-            f"<title>{escape(title)}</title></circle>"
+            f"{title}</circle>"
         )
     parts.append(f'<path class="a" d="M38,{floor}H{width}"/>')
     parts.append(f'<text x="38" y="{height - 6}">first layer</text>')

@@ -63,7 +63,8 @@ def _cells(rows: Sequence[Row], *, every_matrix: bool) -> tuple[str, ...]:
         alpha = f"{first['alpha']:.2f} ± {first['sigma']:.2f}" if alphas else ""
         phase = phases[0] if phases else first["reason"]
     else:
-        shape = f"{len(rows)} of {shape}"
+        alike = len({(row["rows"], row["cols"]) for row in rows}) == 1
+        shape = f"{len(rows)} of {shape}" if alike else f"{len(rows)} shapes"
         alpha = _range(alphas, ".1f")
         alpha += f" ({len(alphas)})" if 0 < len(alphas) < len(rows) else ""
         common = max(phases, key=phases.count, default="")

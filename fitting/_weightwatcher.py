@@ -37,7 +37,8 @@ def weightwatcher_table(report: Report, *, pool: bool) -> pd.DataFrame:
     """See :meth:`Report.to_weightwatcher`."""
     rows = []
     for layer_id, (name, layer) in enumerate(report.layers.groupby("name", sort=False)):
-        is_conv = layer["kind"].iloc[0] == "conv"
+        kind = layer["kind"].iloc[0]
+        is_conv = kind.startswith("conv")
         if is_conv and report.conv not in ("slices", "pooled"):
             raise ValueError(
                 f"{name} is a convolution measured with conv={report.conv!r}, which WeightWatcher "
@@ -57,7 +58,7 @@ def weightwatcher_table(report: Report, *, pool: bool) -> pd.DataFrame:
             "layer_id": layer_id,
             "name": longname,
             "longname": longname,
-            "layer_type": "conv2d" if is_conv else layer["kind"].iloc[0],
+            "layer_type": "conv2d" if is_conv else kind if kind == "embedding" else "dense",
             "M": M,
             "N": N,
             "rf": rf,

@@ -1,5 +1,6 @@
 """The page of a report: whole, harmless, readable by a parser, and honest at the top."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -139,6 +140,18 @@ def test_the_reading_takes_each_matrix_once_and_noise_for_no_training(report):
     (missing,) = [r for r in left_out(report) if r.heading == "Not fitted"]
     assert missing.text.startswith(f"{(~report.layers['valid']).sum()} of {len(report.layers)}")
     assert any("not better" in remark.text for remark in caveats(report))
+
+
+def test_the_reading_says_where_a_power_law_is_not_the_best(report):
+    layers = report.layers.assign(p_value=0.5, best_distribution="power_law")
+    other = dataclasses.replace(report, layers=layers)
+    said = {remark.heading: remark.text for remark in caveats(other)}
+    assert "0 have p" in said["Goodness of fit"]
+    assert "Other distributions" not in said
+    layers.loc[layers["name"] == EVIL + "/kernel", "best_distribution"] = "truncated_power_law"
+    said = {remark.heading: remark.text for remark in caveats(other)}
+    assert "describes 1 better" in said["Other distributions"]
+    assert "truncated power law (1)" in said["Other distributions"]
 
 
 def test_reasons_that_differ_in_numbers_are_one():
