@@ -146,8 +146,8 @@ def caveats(report: Report) -> list[Remark]:
     if others := Counter(best[best != "power_law"]):
         named = ", ".join(f"{name} ({count})" for name, count in others.most_common())
         text = (
-            f"Of {len(best)} tails another distribution describes {others.total()} better: {named}. "
-            "Their alpha is that of a power law all the same."
+            f"Of {len(best)} tails another distribution describes {others.total()} better: "
+            f"{named}. Their alpha is that of a power law all the same."
         )
         remarks.append(Remark("Other distributions", text.replace("_", " ")))
     return remarks

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
-from ._figures import PHASES, label
+from ._figures import PHASES
+from ._spectrum_figures import Row, label
 
 Array = NDArray[np.float64]
-Row = dict[str, Any]
 WIDTH, HEIGHT, FLOOR = 240, 130, 108
 _DECADES = 5.0
 _NUM_POINTS, _NUM_BINS = 16, 24

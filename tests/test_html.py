@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -177,3 +179,18 @@ def test_the_table_fits_80_characters_and_folds_slices(report):
     assert sum("conv" in line for line in folded) == 1
     assert any("conv" in line and "4 of 60x80" in line for line in folded)
     assert sum("60x80" in line for line in every) == 4
+
+
+def test_the_script_runs_in_a_browser(page, tmp_path):
+    """Its hash is the one that the page allows, and it fills in what only it can."""
+    browsers = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, browsers)), None)
+    if browser is None:
+        pytest.skip(f"needs one of {', '.join(browsers)}")
+    path = tmp_path / "page.html"
+    path.write_text(page, encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "5 of 5 layers" in done.stdout
+    assert 'aria-label="enlarge the spectrum"' in done.stdout

@@ -9,7 +9,7 @@ from matplotlib import image, pyplot
 from matplotlib.figure import Figure
 
 import fitting
-from fitting import _figures
+from fitting import _spectrum_figures
 
 RNG = np.random.default_rng(0)
 
@@ -120,7 +120,7 @@ def test_the_drawn_law_starts_at_xmin_with_the_share_of_the_tail(report):
     axes = Figure().subplots()
     row = report.layers.set_index("name").loc["heavy/kernel"]
     eigenvalues = report.spectra["heavy/kernel", ""]
-    _figures._draw_tail(axes, dict(row), eigenvalues)
+    _spectrum_figures._draw_tail(axes, dict(row), eigenvalues)
     dots, law = axes.get_lines()[:2]
     np.testing.assert_allclose(np.sort(dots.get_xdata()), np.sort(eigenvalues))
     (x0, x1), (y0, y1) = law.get_xdata(), law.get_ydata()
@@ -133,7 +133,7 @@ def test_the_drawn_bulk_is_the_fit_of_the_report(report):
     axes = Figure().subplots()
     row = report.layers.set_index("name").loc["fc/kernel"]
     eigenvalues = report.spectra["fc/kernel", ""]
-    _figures._draw_bulk(axes, dict(row), eigenvalues)
+    _spectrum_figures._draw_bulk(axes, dict(row), eigenvalues)
     law, edge = axes.get_lines()[:2]
     assert edge.get_xdata()[0] == row["lambda_plus"]
     area = np.trapezoid(law.get_ydata(), law.get_xdata())
