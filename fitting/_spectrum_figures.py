@@ -119,7 +119,10 @@ def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     shape = (row["rows"], row["cols"])
     # No single Marchenko-Pastur law describes the pooled eigenvalues of several matrices.
     fit = fit_marchenko_pastur(eigenvalues, shape) if eigenvalues.size == min(shape) else None
-    edge = fit.lambda_plus if fit and fit.valid else np.quantile(eigenvalues, 0.9)
+    # Without a law the most of the eigenvalues, but not where most are zero.
+    edge = max(np.quantile(eigenvalues, 0.9), top / 50)
+    if fit and fit.valid:
+        edge = fit.lambda_plus
     limit = top * 1.03 if top < 5 * edge else 5 * edge
     num_bins = int(np.clip(2 * np.sqrt(eigenvalues.size), 12, 80))
     heights, edges = np.histogram(eigenvalues, num_bins, (0, limit))

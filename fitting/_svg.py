@@ -67,7 +67,8 @@ def bulk(row: Row, eigenvalues: Array) -> str:
         return ""
     top = float(eigenvalues.max())
     law = bulk_law(row, eigenvalues)
-    edge = law.lambda_plus if law else float(np.quantile(eigenvalues, 0.9))
+    # Without a law the most of the eigenvalues, but not where most are zero.
+    edge = law.lambda_plus if law else max(float(np.quantile(eigenvalues, 0.9)), top / 50)
     limit = top if top < 5 * edge else 5 * edge
     counts, edges = np.histogram(eigenvalues, _NUM_BINS, (0, limit * 1.02))
     density = counts / eigenvalues.size / np.diff(edges)

@@ -1,15 +1,18 @@
 """A report's summary, table and figures."""
 
 import math
+import re
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image, pyplot
 from matplotlib.figure import Figure
+from safetensors.numpy import save_file
 
 import fitting
 from fitting import _spectrum_figures
+from fitting._command_line import main
 
 RNG = np.random.default_rng(0)
 
@@ -145,3 +148,33 @@ def test_no_global_state_of_matplotlib_is_touched(report, tmp_path):
     report.plot(tmp_path, progress=False)
     assert dict(matplotlib.rcParams) == before
     assert not pyplot.get_fignums()
+
+
+def test_odd_spectra_are_drawn(tmp_path):
+    rng = np.random.default_rng(1)
+    params = {
+        "one": np.ones((1, 1)),
+        "row": np.ones((1, 5)),
+        "rank_one": np.outer(np.ones(40), np.ones(30)),
+        "orthogonal": np.linalg.qr(rng.standard_normal((40, 40)))[0],
+        "huge": 1e100 * heavy(60, 50, rng),
+        "tiny": 1e-100 * heavy(60, 50, rng),
+        "half_dead": rng.standard_normal((60, 50)) * (np.arange(50) < 25),
+        "spiked": rng.standard_normal((90, 60)) + 5,
+    }
+    params = {name: {"kernel": weights} for name, weights in params.items()}
+    report = fitting.evaluate(params, progress=False)
+    assert len(report.plot(tmp_path, progress=False)) == 3
+    page = report.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<tbody data-name") == len(params)
+    assert not re.search(r'="[^"]*\b(nan|inf)\b[^"]*"', page)
+
+
+def test_command_line_writes_figures_and_page(tmp_path, capsys):
+    save_file({"fc.weight": PARAMS["fc"]["kernel"].T.copy()}, tmp_path / "model.safetensors")
+    page, figures = tmp_path / "page.html", tmp_path / "figures"
+    options = ["--html", str(page), "--plot", str(figures), "--all"]
+    assert main(["evaluate", str(tmp_path / "model.safetensors"), *options]) == 0
+    assert "fc" in capsys.readouterr().out
+    assert "<h1>model.safetensors</h1>" in page.read_text(encoding="utf-8")
+    assert (figures / "spectra_001.png").exists()
