@@ -138,7 +138,8 @@ def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
         axes.plot(
             spikes, [0.03] * len(spikes), "v", color="black", markersize=3.5, transform=ground
         )
-        note = f"λ+ = {fit.lambda_plus:.3g}\n{fit.num_spikes} spikes"
+        plural = "" if fit.num_spikes == 1 else "s"
+        note = f"λ+ = {fit.lambda_plus:.3g}\n{fit.num_spikes} spike{plural}"
     elif fit is None:
         note = "several matrices pooled:\nno single Marchenko-Pastur law"
     if beyond := int((eigenvalues > limit).sum()):

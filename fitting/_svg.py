@@ -31,6 +31,8 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
     positive = [np.sort(s[s > 0])[::-1] for s in spectra]
     top = np.log10(max(s[0] for s in positive))
     low = max(np.log10(min(s[-1] for s in positive)), top - _DECADES)
+    # Equal eigenvalues differ by rounding, which is not to fill the width.
+    span = max(top - low, 0.05)
     lowest = 1 / max(s.size for s in spectra)
     row, law = rows[0], None
     if len(rows) == 1 and row["valid"]:
@@ -39,7 +41,7 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
         lowest = min(lowest, law[1])
 
     def x(value: Any) -> Array:
-        return 6 + (WIDTH - 12) * (np.log10(value) - low) / (top - low or 1.0)
+        return 6 + (WIDTH - 12) * (np.log10(value) - low) / span
 
     def y(share: Any) -> Array:
         return 6 + (FLOOR - 10) * np.log10(share) / (np.log10(lowest) or 1.0)
