@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from . import _svg
 from ._figures import PHASES
-from ._reading import MEANINGS, Remark, caveats, fold, left_out, phase_counts, verdicts
+from ._html_table import COLUMNS, headings, layer_rows, phase_dot
+from ._reading import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
+from ._spectrum_figures import Row
 
 if TYPE_CHECKING:
     from ._report import Report
-
-Row = dict[str, Any]
-
-
-class Column(NamedTuple):
-    """A column of numbers: its heading, what it is, where its value comes from, its format."""
-
-    heading: str
-    title: str
-    key: str
-    style: str
-
-
-COLUMNS = (
-    Column("D", "Kolmogorov-Smirnov distance of tail and power law", "ks_distance", ".3f"),
-    Column("p", "goodness of fit; 0.1 or less rules the power law out", "p_value", ".2f"),
-    Column("α-hat", "alpha times ln of the largest eigenvalue", "alpha_hat", ".2f"),
-    Column("stable rank", "squared Frobenius norm over largest eigenvalue", "stable_rank", ".1f"),
-    Column("λ max", "largest eigenvalue of WᵀW", "lambda_max", ".3g"),
-    Column("MP soft rank", "edge of noise over largest eigenvalue", "mp_soft_rank", ".2f"),
-    Column("spikes", "eigenvalues beyond noise", "num_spikes", ".0f"),
-)
 
 
 def write_html(report: Report, path: str | Path, *, title: str, progress: bool) -> Path:
@@ -63,7 +40,7 @@ def _page(report: Report, title: str, *, progress: bool) -> str:
     layers: dict[str, list[Row]] = {}
     for row in rows:
         layers.setdefault(row["name"], []).append(row)
-    columns = [c for c in COLUMNS if report.layers[c.key].notna().any()]
+    columns = [c for c in COLUMNS if c.key in report.layers and report.layers[c.key].notna().any()]
     bar = tqdm(layers.values(), desc="page", unit="layer", disable=not progress)
     counts = phase_counts([row["phase"] for row in rows])
     summary = report.summary
@@ -76,14 +53,15 @@ def _page(report: Report, title: str, *, progress: bool) -> str:
         "verdicts": "".join(map(_remark, [*verdicts(report), *left_out(report)])),
         "caveats": "".join(map(_remark, caveats(report))),
         "phases": "".join(
-            f"<dt>{_dot(phase)}{phase} <small>({count})</small></dt><dd>{escape(MEANINGS[phase])}"
+            f"<dt>{phase_dot(phase)}{phase} <small>({count})</small></dt>"
+            f"<dd>{escape(MEANINGS[phase])}"
             for phase, count in counts
         ),
         "figures": _overview(rows),
         "numbers": "".join(f"<dt>{name}</dt><dd>{text}" for name, text in _numbers(summary)),
         "options": "".join(f"<option>{phase}</option>" for phase, _ in counts),
-        "headings": _headings(columns),
-        "rows": "\n".join(_layer(report, layer, columns) for layer in bar),
+        "headings": headings(columns),
+        "rows": "\n".join(layer_rows(report, layer, columns) for layer in bar),
         "skipped": _skipped(report),
         "colors": _colors(),
         "script": script,
@@ -102,10 +80,6 @@ def _colors() -> str:
         for phase, (color, _) in PHASES.items()
         for fill in ["transparent" if phase == "RANDOM_LIKE" else color]
     )
-
-
-def _dot(phase: str) -> str:
-    return f'<i class="{phase}"></i>'
 
 
 def _remark(remark: Remark) -> str:
@@ -150,100 +124,6 @@ def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("mean stable rank", over("mean_stable_rank", norms, ".1f")),
         ("mean MP soft rank", over("mean_mp_soft_rank", edges)),
     ]
-
-
-def _headings(columns: Sequence[Column]) -> str:
-    def heading(text: str, title: str, kind: str) -> str:
-        left = ' class="left"' if kind == "text" else ""
-        button = f'<button type="button" title="{escape(title)}">{escape(text)}</button>'
-        return f'<th scope="col" data-kind="{kind}"{left}>{button}</th>'
-
-    return "".join(
-        [
-            heading("layer", "path of the weights", "text"),
-            heading("shape", "rows x columns; sorts by the number of eigenvalues", "number"),
-            '<th scope="col" class="left"><button type="button" disabled>spectrum</button></th>',
-            heading("phase", "phase of training", "text"),
-            heading("α", "exponent of the power law ± one standard error", "number"),
-            heading("tail", "eigenvalues in the tail", "number"),
-            *[heading(c.heading, c.title, "number") for c in columns],
-            heading("no fit because", "why there is no power law", "text"),
-        ]
-    )
-
-
-def _layer(report: Report, rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """A layer: the line of its one matrix, or one of ranges and, hidden, those of its matrices."""
-    lines = [_line(report, rows, columns, part=False)]
-    if len(rows) > 1:
-        lines += [_line(report, [row], columns, part=True) for row in rows]
-    name = escape(rows[0]["name"])
-    phases = " ".join(sorted({row["phase"] for row in rows}))
-    return f'<tbody data-name="{name}" data-phases="{phases}">{"".join(lines)}</tbody>'
-
-
-def _line(report: Report, rows: Sequence[Row], columns: Sequence[Column], *, part: bool) -> str:
-    first = rows[0]
-    fitted = [row for row in rows if row["valid"]]
-    counts = Counter(row["phase"] for row in rows if row["phase"])
-    phase = "<br>".join(
-        f"{_dot(p)}{p}" + (f" {n}" if len(rows) > 1 else "") for p, n in counts.most_common()
-    )
-    reason = "" if len(rows) > 1 or first["valid"] else first["reason"]
-    if len(rows) > 1 and len(fitted) < len(rows):
-        reasons = fold(row["reason"] for row in rows if not row["valid"])
-        reason = "; ".join(f"{text} ({count})" for text, count in reasons)
-    alpha = _range(fitted, "alpha", ".2f")
-    if len(rows) == 1 and fitted:
-        alpha += f" ± {first['sigma']:.2f}"
-    shapes = {f"{row['rows']} x {row['cols']}" for row in rows}
-    shape = shapes.pop() if len(shapes) == 1 else "different shapes"
-    common = counts.most_common(1)[0][0] if counts else ""
-    size = sum(row["num_eigenvalues"] for row in rows)
-    cells = [
-        (size, f"{f'{len(rows)} of ' if len(rows) > 1 else ''}{shape}"),
-        ("", _spectrum(report, rows)),
-        (common, phase),
-        (_mean(fitted, "alpha"), alpha),
-        (_mean(fitted, "num_tail"), _range(fitted, "num_tail", ".0f")),
-        *[(_mean(rows, c.key), _range(rows, c.key, c.style)) for c in columns],
-        (escape(reason), escape(reason)),
-    ]
-    name = first["name"].removesuffix("/kernel")
-    heading = escape(name).replace("/", "/<wbr>")
-    if part:
-        # Only the first line of a layer is sorted by.
-        tds = "".join(f"<td>{text}</td>" for _, text in cells)
-        return f'<tr class="part" hidden><th>[{escape(first["index"])}]</th>{tds}</tr>'
-    if len(rows) > 1:
-        heading = f'<button class="open" aria-expanded="false">{heading}</button>'
-    tds = "".join(f'<td data-v="{value}">{text}</td>' for value, text in cells)
-    return f'<tr><th scope="row" data-v="{escape(name)}">{heading}</th>{tds}</tr>'
-
-
-def _spectrum(report: Report, rows: Sequence[Row]) -> str:
-    spectra = [report.spectra[row["name"], row["index"]] for row in rows]
-    drawn = _svg.tail(rows, spectra)
-    if len(rows) == 1:
-        drawn += _svg.bulk(rows[0], spectra[0])
-    return f'<button class="spectrum">{drawn}</button>' if drawn else ""
-
-
-def _values(rows: Sequence[Row], key: str) -> list[float]:
-    return [float(row[key]) for row in rows if not pd.isna(row[key])]
-
-
-def _range(rows: Sequence[Row], key: str, style: str) -> str:
-    values = _values(rows, key)
-    if not values:
-        return ""
-    low, high = format(min(values), style), format(max(values), style)
-    return low if low == high else f"{low} – {high}"
-
-
-def _mean(rows: Sequence[Row], key: str) -> str:
-    values = _values(rows, key)
-    return f"{math.fsum(values) / len(values):.6g}" if values else ""
 
 
 def _skipped(report: Report) -> str:

@@ -68,6 +68,8 @@ class Report:
         ``num_marchenko_pastur``                  a Marchenko-Pastur edge: ``mean_mp_soft_rank``
         ========================================  ================================================
 
+        ``mean_log_stable_rank_ratio`` is erratic: the ratio has a pole at lambda_max = 1.
+
         The first paper's: ``sum_alpha_hat`` is its Eq. 3, over layers and, in a convolution, over
         the slices; ``layer_mean_log_spectral_norm`` and ``layer_mean_log_frobenius_norm`` are its
         Eq. 5, the mean over layers of the sum over a layer's slices. The published tables': means

@@ -118,6 +118,16 @@ def test_numbers_of_the_drawings_are_finite(page):
     assert not any("nan" in numbers or "inf" in numbers for numbers in drawn)
 
 
+def test_columns_that_a_report_may_have_are_shown(report, tmp_path):
+    layers = report.layers.assign(phase_reason="because <b>", best_distribution=np.nan)
+    layers["best_distribution"] = layers["best_distribution"].astype(object)
+    layers.loc[layers["name"] == EVIL + "/kernel", "best_distribution"] = "lognormal"
+    path = dataclasses.replace(report, layers=layers).to_html(tmp_path / "page.html")
+    parsed = Page(path.read_text(encoding="utf-8"))
+    assert "lognormal" in parsed.text
+    assert {"title": "because <b>"} in [attributes for _, attributes in parsed.tags]
+
+
 def test_a_model_without_a_fit_has_a_page(tmp_path):
     report = fitting.evaluate({"zero": PARAMS["zero"]}, progress=False)
     page = report.to_html(tmp_path / "report.html").read_text(encoding="utf-8")
