@@ -91,7 +91,7 @@ def evaluate(
         for name, reason in reasons.items()
         if reason
     ]
-    return make_report(rows, skipped, spectra)
+    return make_report(rows, skipped, spectra, conv=conv)
 
 
 def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None) -> str:
