@@ -49,7 +49,7 @@ class Family(NamedTuple):
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Bytes `[n, 32, 32, 3]` as the network wants them, in float32."""
         scaled = pixels.astype(np.float32) / 255
-        return (scaled - np.float32(self.mean)) / np.float32(self.deviation)
+        return (scaled - np.array(self.mean, "f4")) / np.array(self.deviation, "f4")
 
 
 _CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -207,7 +207,7 @@ def read(path: Path) -> ResNet:
 
 
 @nnx.jit
-def _num_right(model: ResNet, images: np.ndarray, labels: np.ndarray) -> jax.Array:
+def _num_right(model: ResNet, images: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(model(images).argmax(-1) == labels)
 
 
@@ -222,9 +222,10 @@ def accuracy(
     """Share of the images, as bytes `[n, 32, 32, 3]`, whose label has the largest logit."""
     num_right = 0
     for start in range(0, len(pixels), batch_size):
-        batch = model.family.normalize(pixels[start : start + batch_size])
-        num_right += int(_num_right(model, batch, labels[start : start + batch_size]))
-        on_images(len(batch))
+        chosen = slice(start, start + batch_size)
+        images = jnp.asarray(model.family.normalize(pixels[chosen]))
+        num_right += int(_num_right(model, images, jnp.asarray(labels[chosen])))
+        on_images(len(images))
     return num_right / len(pixels)
 
 

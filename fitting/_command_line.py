@@ -1,4 +1,4 @@
-"""The shell's way to the evaluation: ``spectral-reg evaluate MODEL``."""
+"""The shell's way to the evaluation: ``spectral-reg evaluate MODEL``, ``compare A B``."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ._compare_command import add_compare_command
 from ._evaluate import CONV, evaluate
 from ._report import Report
 
@@ -27,8 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--bootstrap", type=int, default=0, help="bootstraps for p-values")
     command.add_argument("--out", type=Path, help="write the whole report to this JSON file")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_compare_command(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "compare":
+            options.run(options)
+            return 0
         report = evaluate(
             options.model,
             conv=options.conv,
