@@ -277,12 +277,11 @@ def _nested(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def _layer_records(layers: pd.DataFrame) -> list[dict[str, Any]]:
     """One dict a matrix, with a dict of the models' values for each quantity."""
-    records: list[dict[str, Any]] = [
-        {"name": name, "index": index} for name, index in layers.index.to_list()
-    ]
-    for quantity, model in layers.columns:
-        for record, value in zip(records, layers[quantity][model], strict=True):
-            record.setdefault(quantity, {})[model] = _plain(value)
+    records: list[dict[Any, Any]] = layers.index.to_frame(index=False).to_dict("records")
+    for quantity in layers.columns.get_level_values(0).unique():
+        rows = layers[quantity].to_dict("records")
+        for record, row in zip(records, rows, strict=True):
+            record[quantity] = {str(model): _plain(value) for model, value in row.items()}
     return records
 
 

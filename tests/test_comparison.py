@@ -98,7 +98,7 @@ def test_published_norms_do_as_well_and_depth_orders_the_resnets():
         "norm mean_log_spectral_norm cannot be told from mean_alpha_hat" in s for s in reading
     )
     comparison = published(RESNET)
-    assert comparison.table.loc["log_depth", "tau"] == 1.0
+    assert comparison.table.loc["log_depth", "tau"] == pytest.approx(1)
     # Depth orders these perfectly, so ranks have nothing left to say.
     assert comparison.table["tau_given_log_depth"].isna().all()
     assert "whatever merely follows it does as well" in comparison.reading[0]
@@ -183,7 +183,7 @@ def test_two_equally_good_metrics_are_told_apart_as_often_as_they_should():
     ]  # the sign is no matter
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
     y, noise, other = draws[0]
-    assert equally_good_p_value(y + 0.01 * noise, other, y) < 1e-4
+    assert equally_good_p_value(y + 0.01 * noise, other, y) < 0.001
     assert math.isnan(equally_good_p_value(y, y, noise))
 
 
@@ -281,7 +281,7 @@ def test_bad_arguments(reports):
     with pytest.raises(FileNotFoundError):
         fitting.compare({"first": reports["first"], "second": "nothing.json"})
     quality = dict.fromkeys(VGG.index, 70.0) | {"vgg11": math.nan}
-    with pytest.raises(ValueError, match="finite number; {'vgg11': nan} is none"):
+    with pytest.raises(ValueError, match=r"finite number; \{'vgg11': nan\} is none"):
         fitting.compare_values(VGG, quality=quality)
     with pytest.raises(ValueError, match=r"no column of values is named \['depth'\]"):
         fitting.compare_values(VGG, quality=None, controls=["depth"])
@@ -296,7 +296,7 @@ def test_saved_whole_and_as_plain_json(reports, tmp_path):
 
         content = json.loads(path.read_text(), parse_constant=refuse)
         assert content == comparison.to_dict()
-    assert content["table"]["mean_alpha_hat"]["tau"] == -1.0
+    assert content["table"]["mean_alpha_hat"]["tau"] == pytest.approx(-1)
     assert content["layers"] is None
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "b.json"]
     layer = json.loads((tmp_path / "a.json").read_text())["layers"][1]
@@ -319,7 +319,7 @@ def test_figures(reports, tmp_path):
 def files(tmp_path):
     rng = np.random.default_rng(5)
     for number in range(4):
-        weight = rng.standard_t(2 + number, (60, 80)).astype(np.float32)
+        weight = rng.standard_t(1.5 + number / 4, (120, 80)).astype(np.float32)
         save_file({"fc.weight": weight}, tmp_path / f"model{number}.safetensors")
     return [str(tmp_path / f"model{number}.safetensors") for number in range(4)]
 
