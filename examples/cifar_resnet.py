@@ -6,7 +6,6 @@ python -m examples.cifar_resnet --data-dir FOLDER --checkpoints CHECKPOINT...
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 import spectral_reg as sr
-from examples import cells, data
+from examples import data, record
 
 NUM_CHANNELS = (16, 32, 64)
 # What the three code bases call the same thing.
@@ -229,19 +228,6 @@ def accuracy(
     return num_right / len(pixels)
 
 
-def write(path: Path, heading: str, printed: Table, command: str) -> Path:
-    """Writes a table and what made it as Markdown, and gives its path back."""
-    text = StringIO()
-    Console(file=text, width=100).print(printed)
-    lines = [line.rstrip() for line in text.getvalue().rstrip().splitlines()]
-    made = cells.origin()
-    lines = [f"# {heading}", "", "```", *lines, "```", "", f"- command: `{command}`"]
-    lines += [f"- {name}: {made[name]}" for name in ("commit", "processor", "device", "versions")]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return path
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; gives its exit code."""
     parser = argparse.ArgumentParser(
@@ -279,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out:
         heading = f"Converted ResNets on {len(pixels):,} test images of CIFAR-10"
         command = "python -m examples.cifar_resnet --data-dir FOLDER --checkpoints FILES"
-        print(write(options.out, heading, result, command))
+        print(record.write(options.out, heading, [result], command))
     return 0
 
 

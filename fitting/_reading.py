@@ -74,6 +74,6 @@ def _beyond(control: str, metrics: pd.DataFrame) -> str:
         f"{name} (p {p:.2g})" for name, p in p_values.to_dict().items() if p < SIGNIFICANT
     )
     return (
-        f"At equal {control}, {found or 'no metric'} explains quality at p < {SIGNIFICANT}; of "
-        f"{len(p_values)} metrics {len(p_values) * SIGNIFICANT:.1f} would by chance."
+        f"Beyond {control}, quality goes at p < {SIGNIFICANT} with {found or 'no metric'}; of "
+        f"{len(p_values)} metrics {len(p_values) * SIGNIFICANT:.1f} would do so by chance."
     )

@@ -172,7 +172,7 @@ def test_a_metric_that_only_follows_depth_is_found_out():
     assert table.loc["adds", "r2"] < 0.5 < 0.95 < table.loc["adds", "r2_given_depth"]
     assert list(table.index) == ["depth", "follows", "adds"]
     assert math.isnan(table.loc["depth", "p_given_depth"])
-    assert comparison.reading[-1].startswith("At equal depth, adds (p ")
+    assert comparison.reading[-1].startswith("Beyond depth, quality goes at p < 0.05 with adds (p ")
 
 
 def test_two_equally_good_metrics_are_told_apart_as_often_as_they_should():
