@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ._comparison import Comparison, compare
 from ._evaluate import CONV, evaluate
+from ._reading import SIGNIFICANT
 from ._report import Report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
@@ -129,7 +130,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     if comparison.quality is not None:
         console.print()
         console.print(_statistics_table(comparison))
-        console.print()
+        console.print(f"\n* p < {SIGNIFICANT}, one test at a time.\n")
         for sentence in comparison.reading:
             console.print(f"- {escape(sentence)}", highlight=False)
     if comparison.layers is not None and len(comparison.values) == 2:
@@ -154,21 +155,24 @@ def _values_table(values: pd.DataFrame) -> Table:
 
 
 def _statistics_table(comparison: Comparison) -> Table:
-    headings = ("quality against", "RMSE", "R²", "95 %", "tau", "p")
-    table = _table(
-        *headings, *("p given\n" + name.removeprefix("log_num_") for name in comparison.controls)
-    )
-    for metric, row in comparison.table.iterrows():
+    given = ["r given\n" + name.removeprefix("log_num_") for name in comparison.controls]
+    table = _table("quality against", "n", "RMSE", "R²", "95 %", "tau", "p", *given)
+    for metric, row in comparison.table.to_dict("index").items():
         table.add_row(
             str(metric),
+            f"{row['num_models']:.0f}",
             _number(row["rmse"], ".2f"),
             _number(row["r2"], ".2f"),
             "" if row["r2"] != row["r2"] else f"{row['r2_low']:.2f}-{row['r2_high']:.2f}",
             _number(row["tau"], "+.2f"),
-            _number(row["tau_p"], ".2g"),
-            *(_number(row[f"p_given_{name}"], ".2g") for name in comparison.controls),
+            _number(row["tau_p"], ".1g"),
+            *(_partial(row[f"r_given_{n}"], row[f"p_given_{n}"]) for n in comparison.controls),
         )
     return table
+
+
+def _partial(r: float, p: float) -> str:
+    return _number(r, "+.2f") + ("*" if p < SIGNIFICANT else "")
 
 
 def _show_layers(layers: pd.DataFrame, console: Console) -> None:

@@ -46,10 +46,11 @@ class Comparison:
             ``rmse`` and ``r2`` with their 95 % intervals (``_low``, ``_high``), Kendall's ``tau``
             with its exact two-sided p-value ``tau_p`` and its range when any one model is left out,
             ``expected_sign`` (-1 where the theory has the metric fall as the quality rises, 0 where
-            it claims nothing), for each control ``tau_given_...``, ``r2_given_...`` and
-            ``p_given_...`` (partial statistics), and ``p_equal_to_reference``, the p-value of
-            its correlation being as strong as that of the reference metric. NaN where a statistic
-            is not defined. The first rows are the controls themselves.
+            it claims nothing), for each control ``tau_given_...``, ``r_given_...`` and
+            ``p_given_...`` (partial rank and linear correlation, and the p-value of the latter),
+            and ``p_equal_to_reference``, the p-value of its correlation being as strong as that of
+            the reference metric. NaN where a statistic is not defined. The first rows are the
+            controls themselves.
         layers: The matrices that all models share, one row each, columns by quantity and model;
             ``spectrum_change`` is relative to the first model. None where none is shared.
         controls: The columns of ``values`` that were held fixed.
@@ -161,7 +162,7 @@ def compare(
 def compare_values(
     values: pd.DataFrame,
     *,
-    quality: Mapping[str, float] | None,
+    quality: Mapping[str, float] | pd.Series | None,
     controls: Sequence[str] = (),
     reference: str = REFERENCE,
     layers: pd.DataFrame | None = None,
@@ -203,7 +204,7 @@ def compare_values(
     values = values[ordered].astype("float64")
     if quality is None:
         return Comparison(values, None, pd.DataFrame(index=ordered), layers, tuple(controls))
-    chosen = _checked(quality, list(values.index))
+    chosen = _checked(dict(quality), list(values.index))
     table = pd.DataFrame.from_dict(
         {name: _row(values, name, chosen, controls, reference) for name in ordered}, orient="index"
     )
@@ -260,7 +261,7 @@ def _row(
     row["expected_sign"] = -1 if kind in FALL_WITH_QUALITY else 0
     for control in controls:
         partial = partial_statistics(x, y, values[control].to_numpy())
-        names = (f"tau_given_{control}", f"r2_given_{control}", f"p_given_{control}")
+        names = (f"tau_given_{control}", f"r_given_{control}", f"p_given_{control}")
         row |= dict(zip(names, partial, strict=True))
     if reference in values:
         row["p_equal_to_reference"] = equally_good_p_value(x, values[reference].to_numpy(), y)

@@ -63,7 +63,7 @@ def _reference_figure(comparison: Comparison) -> Figure:
 
 
 def _metrics_figure(comparison: Comparison) -> Figure:
-    """Controls first, then the metrics by how much of the quality they explain."""
+    """Controls first, in bold, then the metrics by how much of the quality they explain."""
     from matplotlib.figure import Figure
 
     table = comparison.table
@@ -71,11 +71,10 @@ def _metrics_figure(comparison: Comparison) -> Figure:
     names = [*comparison.controls, *metrics.index[metrics["r2"].notna()]]
     num_columns = 4
     num_rows = -(-len(names) // num_columns)
-    figure = Figure(figsize=(10, 0.4 + 2.3 * num_rows), layout="constrained")
+    figure = Figure(figsize=(10, 0.4 + 2.2 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, names, strict=False):
         _scatter(axes, comparison, name, labels=False)
-        axes.set_xlabel(name, fontweight="bold" if name in comparison.controls else "normal")
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
@@ -92,11 +91,13 @@ def _scatter(axes: Axes, comparison: Comparison, name: str, *, labels: bool) -> 
         ends = np.array([x.min(), x.max()])
         axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=_COLOURS[3], zorder=0)
     title = f"R² {row['r2']:.2f}, τ {row['tau']:+.2f}, p {row['tau_p']:.1g}"
-    if labels:
+    if not labels:
+        title = f"{name}\n{title}"
+    else:
         title = f"RMSE {row['rmse']:.2f}, {title}, {row['num_models']:.0f} models"
         axes.margins(0.12, 0.08)
         _label(axes, x, y)
-    axes.set_title(title)
+    axes.set_title(title, fontweight="bold" if name in comparison.controls else "normal")
 
 
 def _label(axes: Axes, x: pd.Series, y: pd.Series) -> None:
@@ -137,8 +138,11 @@ def _layers_figure(layers: pd.DataFrame, models: list[str]) -> Figure:
             f"spectrum_change from {models[0]}" if quantity == "spectrum_change" else quantity
         )
         axes.grid(axis="y", alpha=0.25)
-        axes.set_ylim(0, None)
+        if quantity == "lambda_max":
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, None)
         axes.legend(fontsize=8)
         if axes.get_subplotspec().is_last_row():
-            axes.set_xlabel("shared matrix, in the order of the model")
+            axes.set_xlabel("shared matrix, in the order of the report")
     return figure

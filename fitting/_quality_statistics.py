@@ -75,10 +75,10 @@ def partial_statistics(x: Vector, y: Vector, control: Vector) -> tuple[float, fl
         control: What else may explain the quality, without NaN.
 
     Returns:
-        Kendall's partial tau; the partial R^2, the share of the scatter about the line on the
-        control that the metric explains; and the p-value of the latter (F test, which is that of
-        the metric's coefficient beside the control). NaN where they are not defined: where the
-        control fixes the metric or the quality, for tau where it orders either perfectly.
+        Kendall's partial tau; the partial correlation r, that of what is left of both when their
+        lines on the control are taken away; and its two-sided p-value (t with n - 3 degrees, which
+        is that of the metric's coefficient beside the control). NaN where they are not defined:
+        where the control fixes the metric or the quality, for tau where it orders either perfectly.
     """
     known = ~np.isnan(x)
     x, y, control = x[known], y[known], control[known]
@@ -91,8 +91,8 @@ def partial_statistics(x: Vector, y: Vector, control: Vector) -> tuple[float, fl
         return nothing
     r = float(np.clip(np.corrcoef(residual_x, residual_y)[0, 1], -1, 1))
     degrees = x.size - num_fixed - 1
-    p = float(stats.f.sf(degrees * r**2 / max(1 - r**2, 1e-300), 1, degrees))
-    return _partial_tau(x, y, control), r**2, p
+    t = abs(r) * math.sqrt(degrees / max(1 - r**2, 1e-300))
+    return _partial_tau(x, y, control), r, float(2 * stats.t.sf(t, degrees))
 
 
 def equally_good_p_value(x: Vector, reference: Vector, y: Vector) -> float:

@@ -14,15 +14,16 @@ def read_comparison(table: pd.DataFrame, controls: Sequence[str], reference: str
     """Sentences on depth and size, on plain norms, on signs, and on what is left beyond depth."""
     defined = table[table["r2"].notna()]
     metrics = defined.drop(index=[name for name in controls if name in defined.index])
-    sentences = [
-        _control(control, defined, metrics) for control in controls if control in defined.index
-    ]
-    if not metrics.empty:
-        best = str(metrics["r2"].idxmax())
-        sentences.append(f"Largest R^2 of a metric: {_strength(best, defined)}.")
+    controls = [name for name in controls if name in defined.index]
+    sentences = [_control(control, defined, metrics) for control in controls]
+    complete = metrics[metrics["num_models"] == table["num_models"].max()]
+    if not complete.empty:
+        best = str(complete["r2"].idxmax())
+        sentences.append(f"Largest R^2 of a metric that every model has: {_strength(best, table)}.")
     if reference in metrics.index:
-        norms = [name for name in PLAIN_NORMS if name in metrics.index and name != reference]
-        sentences += [_against_reference(name, reference, metrics) for name in norms]
+        rivals = [*controls, *(name for name in PLAIN_NORMS if name != reference)]
+        present = [name for name in rivals if name in defined.index]
+        sentences += [_against_reference(name, reference, defined) for name in present]
     wrong = metrics[(metrics["expected_sign"] < 0) & (metrics["tau"] > 0)].index
     if len(wrong):
         sentences.append(f"Of the wrong sign, rising with quality: {_list(wrong)}.")
@@ -55,25 +56,30 @@ def _control(control: str, table: pd.DataFrame, metrics: pd.DataFrame) -> str:
     )
 
 
-def _against_reference(name: str, reference: str, metrics: pd.DataFrame) -> str:
-    p, r2 = metrics["p_equal_to_reference"][name], metrics["r2"][name]
-    r2_reference = metrics["r2"][reference]
+def _against_reference(name: str, reference: str, table: pd.DataFrame) -> str:
+    p, r2 = table["p_equal_to_reference"][name], table["r2"][name]
+    r2_reference = table["r2"][reference]
     if p < SIGNIFICANT:
         verdict = "does better than" if r2 > r2_reference else "does worse than"
     else:
         verdict = "cannot be told from"
+    kind = "plain norm " if name in PLAIN_NORMS else ""
     return (
-        f"The plain norm {name} {verdict} {reference}: R^2 {r2:.2f} against "
-        f"{r2_reference:.2f}, p {p:.2g}."
+        f"The {kind}{name} {verdict} {reference}: R^2 {r2:.2f} against {r2_reference:.2f}, "
+        f"p {p:.2g}."
     )
 
 
 def _beyond(control: str, metrics: pd.DataFrame) -> str:
-    p_values = metrics[f"p_given_{control}"].dropna()
-    found = ", ".join(
-        f"{name} (p {p:.2g})" for name, p in p_values.to_dict().items() if p < SIGNIFICANT
-    )
+    known = metrics[metrics[f"p_given_{control}"].notna()]
+    found = []
+    for name, row in known.to_dict("index").items():
+        r, p = row[f"r_given_{control}"], row[f"p_given_{control}"]
+        if p < SIGNIFICANT:
+            wrong = ", of the wrong sign" if r * row["expected_sign"] < 0 else ""
+            found.append(f"{name} (r {r:+.2f}, p {p:.2g}{wrong})")
     return (
-        f"Beyond {control}, quality goes at p < {SIGNIFICANT} with {found or 'no metric'}; of "
-        f"{len(p_values)} metrics {len(p_values) * SIGNIFICANT:.1f} would do so by chance."
+        f"Beyond {control}, quality goes at p < {SIGNIFICANT} with "
+        f"{', '.join(found) or 'no metric'}; of {len(known)} metrics "
+        f"{len(known) * SIGNIFICANT:.1f} would do so by chance."
     )
