@@ -139,9 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Thousands of lines, which the networks' different depths make of little use.
             comparison = dataclasses.replace(comparison, layers=None)
             comparison.save(options.out / name / "comparison.json")
-            comparison.plot(options.out / name)
             sections += [f"## {title}", quality_table(comparison), _bullets(comparison)]
-            sections += [f"![Accuracy against each metric]({name}/metrics.png)"]
+            if conv == "slices":
+                comparison.plot(options.out / name)
+                sections += [
+                    f"![Accuracy against mean alpha-hat]({name}/alpha_hat.png)",
+                    f"![Accuracy against each metric]({name}/metrics.png)",
+                ]
         one_depth = _compare(options.checkpoints, DISTILLER, RESNET20, "slices", statistics=False)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

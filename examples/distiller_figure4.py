@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     means, checked = against_published(maps), claims_table(claims(maps))
     options.out.mkdir(parents=True, exist_ok=True)
-    draw(maps[BASELINE], maps[FINETUNED]).savefig(options.out / "figure4.png", dpi=130)
+    draw(maps[BASELINE], maps[FINETUNED]).savefig(options.out / "figure4.png", dpi=110)
     console = Console()
     console.print(means)
     console.print()

@@ -20,7 +20,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 9,
     "legend.frameon": False,
-    "savefig.dpi": 130,
+    "savefig.dpi": 100,
 }
 # Dark and light, so that greyscale tells them apart; the markers say it again.
 _COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
