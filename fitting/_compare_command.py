@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ._comparison import Comparison, compare
 from ._evaluate import CONV, evaluate
-from ._reading import SIGNIFICANT
+from ._comparison_reading import SIGNIFICANT
 from ._report import Report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
@@ -126,7 +126,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     for start in range(0, values.shape[1], MODELS_A_TABLE):
         console.print(_values_table(values.iloc[:, start : start + MODELS_A_TABLE]))
         console.print()
-    console.print("Natural logarithms; means and sums over the matrices with a power-law fit.")
+    console.print("Means and sums of Report.summary: natural logarithms, log10 in published_*.")
     if comparison.quality is not None:
         console.print()
         console.print(_statistics_table(comparison))

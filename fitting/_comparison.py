@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ._quality_statistics import (
     partial_statistics,
     quality_statistics,
 )
-from ._reading import read_comparison
+from ._comparison_reading import read_comparison
 from ._report import Report, load_report
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
@@ -31,6 +32,9 @@ REFERENCE = "mean_alpha_hat"
 # The theory has these fall as the quality rises. It claims no direction across models for the
 # others: mean alpha, the ranks and their logs rise with accuracy in the published VGG series.
 FALL_WITH_QUALITY = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm", "log_alpha_norm")
+KINDS_OF_AVERAGE = re.compile("^(layer_mean|mean|sum|published)_")
+# Means of the summary once more, in log10.
+REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
 FORMAT = 1
 
 
@@ -232,7 +236,7 @@ def _metrics(report: Report) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in report.summary.items()
-        if not name.startswith("num_") and isinstance(value, (int, float))
+        if not name.startswith("num_") and name not in REPEATED
     }
 
 
@@ -257,8 +261,7 @@ def _row(
 ) -> dict[str, Any]:
     x, y = values[name].to_numpy(), quality.to_numpy()
     row = quality_statistics(x, y)
-    kind = name.removeprefix("mean_").removeprefix("sum_")
-    row["expected_sign"] = -1 if kind in FALL_WITH_QUALITY else 0
+    row["expected_sign"] = -1 if KINDS_OF_AVERAGE.sub("", name) in FALL_WITH_QUALITY else 0
     for control in controls:
         partial = partial_statistics(x, y, values[control].to_numpy())
         names = (f"tau_given_{control}", f"r_given_{control}", f"p_given_{control}")
