@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ._comparison import Comparison, compare
-from ._evaluate import CONV, evaluate
 from ._comparison_reading import SIGNIFICANT
+from ._evaluate import CONV, evaluate
 from ._report import Report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.

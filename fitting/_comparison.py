@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ._comparison_reading import read_comparison
 from ._evaluate import evaluate
 from ._layer_changes import layer_changes
 from ._quality_statistics import (
@@ -22,7 +23,6 @@ from ._quality_statistics import (
     partial_statistics,
     quality_statistics,
 )
-from ._comparison_reading import read_comparison
 from ._report import Report, load_report
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
