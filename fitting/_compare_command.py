@@ -21,6 +21,12 @@ from ._report import Report, load_report
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4
 MAX_LAYERS = 30
+# Of both models side by side: heading to quantity and format.
+PAIRS = {
+    "λ max": ("lambda_max", ".3g"),
+    "R_s": ("stable_rank", ".1f"),
+    "alpha": ("alpha", ".2f"),
+}
 
 
 def add_compare_command(commands: Any) -> None:
@@ -141,7 +147,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
 def _table(*headings: str) -> Table:
     first, *others = headings
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column(escape(first), overflow="fold")
+    table.add_column(escape(first), overflow="fold", no_wrap=first != "layer")
     for heading in others:
         table.add_column(escape(heading), justify="right", overflow="fold")
     return table
@@ -177,32 +183,30 @@ def _partial(r: float, p: float) -> str:
 
 def _show_layers(layers: pd.DataFrame, console: Console) -> None:
     """One line a layer, means over its matrices; the most changed ones where there are many."""
-    first, second = layers["lambda_max"].columns
+    models = list(layers["lambda_max"].columns)
     numbers = layers.drop(columns="phase", level=0).astype("float64")
     means = numbers.groupby(level="name", sort=False).mean()
-    change = means["spectrum_change", second]
-    unchanged = int((change == 0).sum())
-    shown = means
-    if len(means) > MAX_LAYERS:
-        shown = means[change >= change.nlargest(MAX_LAYERS).min()]
-        console.print(f"The {len(shown)} most changed of {len(means)} layers:")
-    table = _table("layer", "spectrum\nchange", "λ max", "", "stable\nrank", "", "alpha", "")
-    for name, row in shown.iterrows():
+    change = means["spectrum_change", models[1]]
+    num_equal = int((change == 0).sum())
+    num_layers = len(means)
+    if num_layers > MAX_LAYERS:
+        means = means[change >= change.nlargest(MAX_LAYERS).min()]
+        console.print(f"The {len(means)} most changed of {num_layers} layers:")
+    headings = [f"{heading}\n{number}" for heading in PAIRS for number in (1, 2)]
+    table = _table("layer", "spectrum\nchange", *headings)
+    for name, row in means.iterrows():
         pairs = [
             _number(row[quantity, model], style)
-            for quantity, style in (("lambda_max", ".3g"), ("stable_rank", ".1f"), ("alpha", ".2f"))
-            for model in (first, second)
+            for quantity, style in PAIRS.values()
+            for model in models
         ]
-        table.add_row(
-            str(name).removesuffix("/kernel"),
-            _number(row["spectrum_change", second], ".3f"),
-            *pairs,
-        )
+        change_text = _number(row["spectrum_change", models[1]], ".3f")
+        table.add_row(str(name).removesuffix("/kernel"), change_text, *pairs)
     console.print(table)
     console.print(
-        f"\nEach pair: {escape(first)}, {escape(second)}. Spectrum change: distance of the "
-        f"singular values over the larger norm. {unchanged} of {len(means)} layers have equal "
-        "spectra."
+        f"\n1: {escape(models[0])}, 2: {escape(models[1])}; R_s is the stable rank. Spectrum "
+        "change: distance of the singular values over the larger norm. "
+        f"{num_equal} of {num_layers} layers have equal spectra."
     )
 
 
