@@ -46,7 +46,7 @@ RESNET20 = {"dense": 91.71, "ch_regularized_dense": 90.81, "4D_regularized_5Lrem
 def quality_table(comparison: fitting.Comparison) -> Table:
     """One line a metric: regression, rank correlation, and what is left beyond depth and size."""
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("accuracy against")
+    table.add_column("accuracy against", no_wrap=True, min_width=26)
     short = {"log_num_layers": "layers", "log_num_weights": "weights", "log_depth": "depth"}
     given = [f"{short[name]}\n{text}" for name in comparison.controls for text in ("r", "p")]
     for heading in ("n", "RMSE", "R²", "95 %", "tau", "p", *(f"given\n{text}" for text in given)):

@@ -63,10 +63,9 @@ def _against_reference(name: str, reference: str, table: pd.DataFrame) -> str:
         verdict = "does better than" if r2 > r2_reference else "does worse than"
     else:
         verdict = "cannot be told from"
-    kind = "plain norm " if name in PLAIN_NORMS else ""
+    kind = "The plain norm " if name in PLAIN_NORMS else ""
     return (
-        f"The {kind}{name} {verdict} {reference}: R^2 {r2:.2f} against {r2_reference:.2f}, "
-        f"p {p:.2g}."
+        f"{kind}{name} {verdict} {reference}: R^2 {r2:.2f} against {r2_reference:.2f}, p {p:.2g}."
     )
 
 
