@@ -42,6 +42,12 @@ CIFAR100 = {
 # The fine-tuned one is not among them: as stored it scores 11.71.
 RESNET20 = {"dense": 91.71, "ch_regularized_dense": 90.81, "4D_regularized_5Lremoved": 90.72}
 
+LEGEND = """n: models that have the metric. RMSE, R² with its 95 % interval (Fisher's z): regression of
+the accuracy on the metric. tau: Kendall's, with its exact p-value. given layers, given weights:
+partial correlation with the accuracy beside the log of the number of layers or weights, and its
+p-value. p as α̂: p-value of going with the accuracy as strongly as mean_alpha_hat does (Williams).
+Natural logarithms; each p-value is that of one test alone."""
+
 
 def quality_table(comparison: fitting.Comparison) -> Table:
     """One line a metric: regression, rank correlation, and what is left beyond depth and size."""
@@ -131,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cifar100-slices": ("CIFAR-100, 5 networks, feature maps", CIFAR100, "slices"),
         "cifar100-pooled": ("CIFAR-100, 5 networks, maps pooled a layer", CIFAR100, "pooled"),
     }
-    sections: list[str | Table] = []
+    sections: list[str | Table] = [LEGEND]
     try:
         for name, (title, quality, conv) in series.items():
             comparison = _compare(options.checkpoints, KARANCHAHAL, quality, conv)
