@@ -42,8 +42,8 @@ CIFAR100 = {
 # The fine-tuned one is not among them: as stored it scores 11.71.
 RESNET20 = {"dense": 91.71, "ch_regularized_dense": 90.81, "4D_regularized_5Lremoved": 90.72}
 
-LEGEND = """n: models that have the metric. RMSE, R² with its 95 % interval (Fisher's z): regression of
-the accuracy on the metric. tau: Kendall's, with its exact p-value. given layers, given weights:
+LEGEND = """n: models that have the metric. RMSE, R² with its 95 % interval (Fisher's z): regression
+of the accuracy on the metric. tau: Kendall's, with its exact p-value. given layers, given weights:
 partial correlation with the accuracy beside the log of the number of layers or weights, and its
 p-value. p as α̂: p-value of going with the accuracy as strongly as mean_alpha_hat does (Williams).
 Natural logarithms; each p-value is that of one test alone."""

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 import fitting
+from examples import compare_checkpoints
 from examples.published_metrics import NORMS, PRINTED, RESNET, SERIES, VGG
 from fitting._command_line import main
 from fitting._quality_statistics import (
@@ -373,3 +374,24 @@ def test_command_line_refuses(files, tmp_path, capsys):
             main(["compare", *arguments])
         assert usage.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_example_says_that_depth_does_better_than_the_metrics(checkpoints, tmp_path, capsys):
+    pytest.importorskip("torch", reason="needs torch")
+    arguments = ["--checkpoints", str(checkpoints), "--out", str(tmp_path)]
+    assert compare_checkpoints.main(arguments) == 0
+    record = (tmp_path / "results.md").read_text()
+    assert "log_num_layers does better than mean_alpha_hat" in record
+    assert "norm mean_log_spectral_norm cannot be told from mean_alpha_hat" in record
+    figures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert figures == [
+        f"{name}-slices/{figure}.png"
+        for name in ("cifar10", "cifar100")
+        for figure in ("alpha_hat", "metrics")
+    ]
+
+
+def test_example_without_its_files_is_bad_input(tmp_path, capsys):
+    assert compare_checkpoints.main(["--checkpoints", str(tmp_path)]) == 1
+    assert "no checkpoint file at" in capsys.readouterr().err

@@ -42,6 +42,15 @@ def test_published_means_are_reproduced_to_the_last_digit(checkpoints):
     assert holds == [True, True, False, False, False, True, False, False]
 
 
+def test_the_command_line_writes_the_figure_and_the_claims(checkpoints, tmp_path, capsys):
+    pytest.importorskip("torch", reason="needs torch")
+    arguments = ["--checkpoints", str(checkpoints / "distiller_resnet20"), "--out", str(tmp_path)]
+    assert figure4.main(arguments) == 0
+    assert "3.196" in capsys.readouterr().out
+    assert "what the paper says" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "figure4.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_folder_without_the_files_is_bad_input(tmp_path, capsys):
     assert figure4.main(["--checkpoints", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "No such file" in capsys.readouterr().err
