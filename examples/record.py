@@ -28,7 +28,7 @@ def write(path: Path, heading: str, sections: Sequence[str | Table], command: st
             lines += [section, ""]
             continue
         text = StringIO()
-        Console(file=text, width=100).print(section)
+        Console(file=text, width=120).print(section)
         printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
         lines += ["```", *printed, "```", ""]
     made = cells.origin()

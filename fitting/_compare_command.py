@@ -16,6 +16,7 @@ from rich.table import Table
 from ._comparison import Comparison, compare
 from ._comparison_reading import SIGNIFICANT
 from ._evaluate import CONV, evaluate
+from ._quality_table import check_quality
 from ._report import Report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
@@ -70,6 +71,8 @@ def run_compare(options: argparse.Namespace) -> None:
     """Compares and prints; raises what :func:`fitting.compare` raises."""
     options.check(options)
     quality = _read_quality(options.quality) if options.quality else None
+    if quality is not None:
+        check_quality(quality, options.names)
     reports = {
         name: _read(path, options.conv)
         for name, path in zip(options.names, options.models, strict=True)

@@ -5,34 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ._comparison_reading import read_comparison
 from ._evaluate import evaluate
 from ._layer_changes import layer_changes
-from ._quality_statistics import (
-    MIN_MODELS,
-    equally_good_p_value,
-    partial_statistics,
-    quality_statistics,
-)
+from ._quality_table import check_quality, quality_table
 from ._report import Report, load_report
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
 CONTROLS = ("log_num_layers", "log_num_weights")
 # The metric of the first paper, which every other one is held against.
 REFERENCE = "mean_alpha_hat"
-# The theory has these fall as the quality rises. It claims no direction across models for the
-# others: mean alpha, the ranks and their logs rise with accuracy in the published VGG series.
-FALL_WITH_QUALITY = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm", "log_alpha_norm")
-KINDS_OF_AVERAGE = re.compile("^(layer_mean|mean|sum|published)_")
 # Means of the summary once more, in log10.
 REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
 FORMAT = 1
@@ -153,9 +142,11 @@ def compare(
     References:
         Martin and Mahoney, Universality and capacity metrics, Figures 2 and 3.
     """
+    if len(reports) < 2:
+        raise ValueError(f"{len(reports)} models to compare; expected at least 2")
+    if quality is not None:
+        check_quality(quality, list(reports))  # before the time that an evaluation takes
     loaded = {name: _report(report) for name, report in reports.items()}
-    if len(loaded) < 2:
-        raise ValueError(f"{len(loaded)} models to compare; expected at least 2")
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",
@@ -208,10 +199,8 @@ def compare_values(
     values = values[ordered].astype("float64")
     if quality is None:
         return Comparison(values, None, pd.DataFrame(index=ordered), layers, tuple(controls))
-    chosen = _checked(dict(quality), list(values.index))
-    table = pd.DataFrame.from_dict(
-        {name: _row(values, name, chosen, controls, reference) for name in ordered}, orient="index"
-    )
+    chosen = check_quality(dict(quality), list(values.index))
+    table = quality_table(values, chosen, controls, reference)
     return Comparison(values, chosen, table, layers, tuple(controls), reference)
 
 
@@ -238,37 +227,6 @@ def _metrics(report: Report) -> dict[str, float]:
         for name, value in report.summary.items()
         if not name.startswith("num_") and name not in REPEATED
     }
-
-
-def _checked(quality: Mapping[str, float], models: Sequence[str]) -> pd.Series:
-    missing = [name for name in models if name not in quality]
-    if missing:
-        raise ValueError(f"no quality is given for {missing}; the names given are {list(quality)}")
-    if len(models) < MIN_MODELS:
-        raise ValueError(
-            f"{len(models)} models cannot show how a metric goes with quality; expected at least "
-            f"{MIN_MODELS}, or no quality"
-        )
-    chosen = pd.Series({name: float(quality[name]) for name in models}, name="quality")
-    if not np.isfinite(chosen).all():
-        bad = chosen[~np.isfinite(chosen)].to_dict()
-        raise ValueError(f"a quality has to be a finite number; {bad} is none")
-    return chosen
-
-
-def _row(
-    values: pd.DataFrame, name: str, quality: pd.Series, controls: Sequence[str], reference: str
-) -> dict[str, Any]:
-    x, y = values[name].to_numpy(), quality.to_numpy()
-    row = quality_statistics(x, y)
-    row["expected_sign"] = -1 if KINDS_OF_AVERAGE.sub("", name) in FALL_WITH_QUALITY else 0
-    for control in controls:
-        partial = partial_statistics(x, y, values[control].to_numpy())
-        names = (f"tau_given_{control}", f"r_given_{control}", f"p_given_{control}")
-        row |= dict(zip(names, partial, strict=True))
-    if reference in values:
-        row["p_equal_to_reference"] = equally_good_p_value(x, values[reference].to_numpy(), y)
-    return row
 
 
 def _nested(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -265,6 +265,8 @@ def test_bad_arguments(reports):
         fitting.compare(reports, quality={"first": 1.0, "third": 2.0})
     with pytest.raises(ValueError, match="2 models cannot show how a metric goes with quality"):
         fitting.compare(reports, quality={"first": 1.0, "second": 2.0})
+    with pytest.raises(ValueError, match="no quality is given"):
+        fitting.compare({"first": "nothing.json", "second": "neither.json"}, quality={})
     with pytest.raises(FileNotFoundError):
         fitting.compare({"first": reports["first"], "second": "nothing.json"})
     quality = dict.fromkeys(VGG.index, 70.0) | {"vgg11": math.nan}
