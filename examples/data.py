@@ -66,7 +66,8 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
 
 
-def _cifar10_file(path: Path) -> Split:
+def read_cifar10(path: Path) -> Split:
+    """The images of one file of CIFAR-10's binary layout, as bytes `[n, 32, 32, 3]`, and labels."""
     record = 1 + 3 * 32 * 32
     content = np.frombuffer(_read(path), np.uint8)
     if content.size == 0 or content.size % record:
@@ -76,8 +77,13 @@ def _cifar10_file(path: Path) -> Split:
         )
     records = content.reshape(-1, record)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    return planes.transpose(0, 2, 3, 1), records[:, 0]
+
+
+def _cifar10_file(path: Path) -> Split:
+    images, labels = read_cifar10(path)
     crop = slice(2, 2 + SIDE)
-    return planes[:, :, crop, crop].transpose(0, 2, 3, 1), records[:, 0]
+    return images[:, crop, crop], labels
 
 
 def _cifar10(folder: Path) -> tuple[Split, Split]:

@@ -1,4 +1,4 @@
-"""The shell's way to the evaluation: ``spectral-reg evaluate MODEL``."""
+"""The shell's way to the evaluation: ``spectral-reg evaluate MODEL``, ``compare A B``."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ._compare_command import add_compare_command
 from ._evaluate import CONV, evaluate
 from ._table import show
 
@@ -28,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--plot", type=Path, help="write the figures to this folder")
     command.add_argument("--all", action="store_true", help="a line for each matrix")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_compare_command(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "compare":
+            options.run(options)
+            return 0
         report = evaluate(
             options.model,
             conv=options.conv,
