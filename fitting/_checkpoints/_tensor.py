@@ -18,6 +18,9 @@ class Tensor:
         read: Reads the values, in that layout. Picklable, so that another process can do it.
         origin: Its name in the file, where that differs from its path in the tree.
         reason: Why it is not to be measured, if that is known without its values.
+        kind: Of the layer, where the source says: dense, conv, conv_transpose, embedding, lstm or
+            gru. Empty where it is not known, as in a bare state dict.
+        groups: Of a grouped convolution, where the source says.
     """
 
     shape: tuple[int, ...]
@@ -25,6 +28,8 @@ class Tensor:
     read: Callable[[], np.ndarray]
     origin: str = ""
     reason: str = ""
+    kind: str = ""
+    groups: int = 1
 
     @property
     def ndim(self) -> int:
