@@ -186,8 +186,8 @@ def test_bad_files(tmp_path, name, content, message):
     [
         (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
-        (PARAMS, {"layers": ["fc9/*"]}, "no weight matrix to measure"),
-        ({"a": np.ones(3)}, {}, "no leaf is named one of"),
+        (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
+        ({"a": np.ones(3)}, {}, "no weight matrix to measure"),
     ],
 )
 def test_bad_arguments(model, options, message):

@@ -1,0 +1,109 @@
+"""Weights that hold several matrices side by side: query, key and value, and the gates of RNNs."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ._unit import Split
+
+# Modules or parameters that are so named, and how many matrices they hold.
+FUSED = {
+    "qkv": 3, "qkv_proj": 3, "Wqkv": 3, "wqkv": 3, "c_attn": 3, "to_qkv": 3, "attn_qkv": 3,
+    "in_proj_weight": 3, "query_key_value": 3, "kv": 2, "kv_proj": 2, "Wkv": 2, "to_kv": 2,
+}  # fmt: skip
+PARTS = {3: ("query", "key", "value"), 2: ("key", "value")}
+# What may lie beside them and map the heads, as wide as the query, back to the features.
+OUTPUTS = ("out_proj", "proj", "c_proj", "o_proj", "wo", "out", "to_out", "to_out/0", "dense")
+# Architectures whose query_key_value holds the three of one head after the other.
+BY_HEAD = ("bloom", "gpt_neox", "gpt_neox_japanese")
+
+TORCH_GATES = re.compile(r"weight_(ih|hh|hr)(_l\d+)?((?:_reverse)?)")
+TORCH_ORDER = {
+    4: ("lstm", ("input", "forget", "cell", "output")),
+    3: ("gru", ("reset", "update", "new")),
+}
+KERAS_ORDER = {
+    4: ("lstm", ("input", "forget", "cell", "output")),
+    3: ("gru", ("update", "reset", "new")),
+}
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def split_attention(
+    name: str, shape: tuple[int, int], shapes: Shapes, config: Mapping[str, Any]
+) -> tuple[str, Split | None]:
+    """Kind and parts of a fused projection of two axes; an empty kind if it is none.
+
+    It is cut into equal parts where it is three times as wide as its input, or as the input of the
+    output projection beside it. Otherwise (grouped queries: narrower keys and values) its parts are
+    not known, and it stays whole. So does query_key_value, unless the configuration of the model
+    says how many heads take turns in it: its spectrum as a whole does not depend on their order.
+
+    Args:
+        name: The path.
+        shape: Rows and columns of its matrix, whichever of them the input is.
+        shapes: Of all tensors.
+        config: The model's ``config.json``.
+    """
+    *parents, module, last = ["", *name.split("/")]
+    fused = last if last in FUSED else module
+    if fused not in FUSED:
+        return "", None
+    number = FUSED[fused]
+    features, width = min(shape), max(shape)
+    beside = parents if fused == module else [*parents, module]
+    inner = _input_of_output(list(filter(None, beside)), features, shapes)
+    equal = width % number == 0 and (number == 2 or width == 3 * (inner or features))
+    if not equal:
+        return ("fused kv" if number == 2 else "fused qkv"), None
+    axis = -1 if shape[1] == width else -2
+    if fused != "query_key_value":
+        return "qkv", Split(PARTS[number], axis)
+    num_heads = config.get("num_attention_heads") or config.get("n_head")
+    if config.get("model_type") in BY_HEAD and num_heads and features % num_heads == 0:
+        return "qkv", Split(PARTS[number], axis, num_heads)
+    return "fused qkv", None
+
+
+def _input_of_output(beside: list[str], features: int, shapes: Shapes) -> int:
+    """The width of the heads together, from the output projection; 0 where there is none."""
+    for output in OUTPUTS:
+        for leaf in ("kernel", "weight", "w"):
+            shape = shapes.get("/".join([*beside, output, leaf]), ())
+            if len(shape) == 2 and features in shape:
+                return math.prod(shape) // features
+    return 0
+
+
+def split_gates(name: str, shape: tuple[int, int], shapes: Shapes) -> tuple[str, Split | None]:
+    """Kind and gates of a recurrent layer's weight; an empty kind if it is none.
+
+    The number of gates is how many times wider than its state the recurrent weight is.
+    """
+    *parents, last = name.split("/")
+    if match := TORCH_GATES.fullmatch(last):
+        which, layer, reverse = match[1], match[2] or "", match[3]
+        recurrent = shapes.get("/".join([*parents, f"weight_hh{layer}{reverse}"]), ())
+        projection = shapes.get("/".join([*parents, f"weight_hr{layer}{reverse}"]), ())
+        if which == "hr":
+            return "rnn", None
+        if len(recurrent) != 2:
+            return "rnn", None
+        state = projection[1] if projection else recurrent[1]
+        return _gates(recurrent[0] / state, shape, TORCH_ORDER)
+    if last in ("kernel", "recurrent_kernel"):
+        recurrent = shapes.get("/".join([*parents, "recurrent_kernel"]), ())
+        if len(recurrent) >= 2:
+            return _gates(recurrent[-1] / recurrent[-2], shape, KERAS_ORDER)
+    return "", None
+
+
+def _gates(
+    ratio: float, shape: tuple[int, int], order: Mapping[int, tuple[str, tuple[str, ...]]]
+) -> tuple[str, Split | None]:
+    if ratio in order and shape[1] % int(ratio) == 0:
+        kind, gates = order[int(ratio)]
+        return kind, Split(gates)
+    return "rnn", None
