@@ -52,18 +52,20 @@ def split_attention(
     if fused not in FUSED:
         return "", None
     number = FUSED[fused]
+    if number == 2:
+        # As wide as each other, whatever their heads.
+        return ("kv", Split(PARTS[2])) if shape[1] % 2 == 0 else ("fused kv", None)
     features, width = min(shape), max(shape)
     beside = parents if fused == module else [*parents, module]
     inner = _input_of_output(list(filter(None, beside)), features, shapes)
-    equal = width % number == 0 and (number == 2 or width == 3 * (inner or features))
-    if not equal:
-        return ("fused kv" if number == 2 else "fused qkv"), None
+    if width != 3 * (inner or features):
+        return "fused qkv", None
     axis = -1 if shape[1] == width else -2
     if fused != "query_key_value":
-        return "qkv", Split(PARTS[number], axis)
+        return "qkv", Split(PARTS[3], axis)
     num_heads = config.get("num_attention_heads") or config.get("n_head")
     if config.get("model_type") in BY_HEAD and num_heads and features % num_heads == 0:
-        return "qkv", Split(PARTS[number], axis, num_heads)
+        return "qkv", Split(PARTS[3], axis, num_heads)
     return "fused qkv", None
 
 
