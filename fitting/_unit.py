@@ -140,6 +140,8 @@ def _large(matrix: np.ndarray) -> Floats:
     """Singular values of a matrix, in little more memory than one copy of it in float64."""
     import scipy.linalg
 
+    if not matrix.any():
+        return np.zeros(min(matrix.shape))
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     if 8 * tall.size > WHOLE_BYTES and tall.shape[0] >= 4 * tall.shape[1]:
         tall = _triangle(tall)
