@@ -136,7 +136,7 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0) -> Rows:
                 found.eigenvalues,
                 found.shape,
                 num_bootstrap=num_bootstrap,
-                num_matrices=found.num_matrices,
+                squared_norms=found.squared_norms,
             )
             rows.append((place | row, found.eigenvalues))
     except Exception as error:

@@ -10,6 +10,7 @@ from scipy.special import entr
 from ._distributions import compare_distributions
 from ._goodness import goodness_of_fit
 from ._phases import Phase, PhaseResult, classify_phase
+from ._pooled_phase import classify_pooled
 from ._power_law import PowerLawFit, fit_power_law
 from ._universality import universality_class
 
@@ -19,7 +20,7 @@ def measure_spectrum(
     shape: tuple[int, int],
     *,
     num_bootstrap: int = 0,
-    num_matrices: int = 1,
+    squared_norms: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """One row of a report: norms, ranks, the fits and the phase of a spectrum.
 
@@ -27,7 +28,7 @@ def measure_spectrum(
         eigenvalues: Squared singular values ``[M]``, or those of several matrices pooled.
         shape: Rows and columns of the matrix, or of each of the pooled ones.
         num_bootstrap: Bootstraps for the p-value of the power law; 0 leaves it out.
-        num_matrices: How many matrices are pooled.
+        squared_norms: Sum of the squared entries of each of the pooled matrices.
 
     Returns:
         Column names to values, natural logarithms throughout. ``valid`` says whether the power-law
@@ -41,27 +42,29 @@ def measure_spectrum(
         return row | {"valid": False, "reason": reason}
     if not eigenvalues.any():
         return row | {"valid": False, "reason": "all weights are zero"}
-    unclassified = _why_no_phase(eigenvalues, shape, num_matrices)
-    result = None if unclassified else classify_phase(eigenvalues, shape)
-    fit = result.power_law if result else fit_power_law(eigenvalues)
+    result = _classify(eigenvalues, shape, squared_norms)
+    fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
     return (
         row
         | _norms_and_ranks(eigenvalues, shape)
         | _power_law_row(eigenvalues, fit, num_bootstrap)
-        | _phase_row(result, unclassified)
+        | _phase_row(result)
     )
 
 
-def _why_no_phase(
-    eigenvalues: NDArray[np.float64], shape: tuple[int, int], num_matrices: int
-) -> str:
+def _classify(
+    eigenvalues: NDArray[np.float64],
+    shape: tuple[int, int],
+    squared_norms: NDArray[np.float64] | None,
+) -> PhaseResult | str:
+    """The phase, or why there is none."""
     if eigenvalues.size == min(shape):
-        return ""
-    if num_matrices > 1:
-        return f"{num_matrices} spectra pooled: each has a Marchenko-Pastur law of its own"
+        return classify_phase(eigenvalues, shape)
     if eigenvalues.size < min(shape):
         return f"of rank {eigenvalues.size} by construction"
-    return "the spectrum of a convolution of whole inputs follows no Marchenko-Pastur law"
+    if squared_norms is not None and squared_norms.size * min(shape) == eigenvalues.size:
+        return classify_pooled(eigenvalues, shape, squared_norms)
+    return "a convolution as a map of whole inputs has no Marchenko-Pastur law"
 
 
 def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -> dict[str, Any]:
@@ -110,9 +113,9 @@ def _power_law_row(
     return row
 
 
-def _phase_row(result: PhaseResult | None, unclassified: str) -> dict[str, Any]:
-    if result is None:
-        return {"phase": Phase.UNCLASSIFIED.name, "phase_reason": unclassified}
+def _phase_row(result: PhaseResult | str) -> dict[str, Any]:
+    if isinstance(result, str):
+        return {"phase": Phase.UNCLASSIFIED.name, "phase_reason": result}
     row: dict[str, Any] = {"phase": result.phase.name, "phase_reason": "; ".join(result.reasons)}
     if result.marchenko_pastur.valid:
         row |= {

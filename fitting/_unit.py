@@ -77,13 +77,13 @@ class Spectrum:
         index: Place in the weight, such as ``"0,2"`` or ``"query"``.
         shape: Rows and columns of the matrix, or of each of those that are pooled.
         eigenvalues: Squared singular values, descending; NaN if an entry is not finite.
-        num_matrices: How many matrices are pooled.
+        squared_norms: Of each matrix whose eigenvalues are among them.
     """
 
     index: str
     shape: tuple[int, int]
     eigenvalues: Floats
-    num_matrices: int
+    squared_norms: Floats
 
 
 def spectra(unit: Unit) -> Iterator[Spectrum]:
@@ -103,11 +103,11 @@ def spectra(unit: Unit) -> Iterator[Spectrum]:
         pooled = unit.conv == "pooled" or operator
         # Without a window what follows the batch are groups, which are pooled like a window.
         num_lead = num_batch if pooled and unit.kind.startswith("conv") else values.ndim - 1
-        num_matrices = math.prod(values.shape[num_lead:-1])
-        values = values.reshape(*values.shape[:num_lead], -1)
-        for place in np.ndindex(values.shape[:-1]):
+        values = values.reshape(*values.shape[:num_lead], -1, values.shape[-1])
+        for place in np.ndindex(values.shape[:-2]):
             index = ",".join([*map(str, place), *([part] if part else [])])
-            yield Spectrum(index, shape, np.sort(values[place])[::-1], num_matrices)
+            pooled_values = np.sort(values[place].ravel())[::-1]
+            yield Spectrum(index, shape, pooled_values, values[place].sum(axis=-1))
 
 
 def _parts(weight: np.ndarray, split: Split | None) -> Iterator[tuple[str, np.ndarray]]:

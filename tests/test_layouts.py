@@ -187,7 +187,7 @@ def test_grouped_depthwise_and_transposed_convolutions():
     for name in ("depthwise/kernel", "bare/kernel"):
         assert_is_spectrum_of(found[name, ""], depthwise.reshape(9, 16))
     _, found, _ = measured({"grouped/kernel": weights["grouped/kernel"]}, conv="pooled")
-    assert found["grouped/kernel", ""].num_matrices == 18
+    assert found["grouped/kernel", ""].squared_norms.size == 18
     assert found["grouped/kernel", ""].eigenvalues.size == 18 * 4
 
 
