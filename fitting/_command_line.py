@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import spectral_reg as sr
+from spectral_reg._conv_operator import ConvOperator
+
 from ._evaluate import CONV, evaluate
 from ._report import Report
 
@@ -21,23 +24,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
     command.add_argument("model", type=Path, help="a PyTorch or .safetensors file")
     command.add_argument(
-        "--conv", choices=CONV, default="slices", help="what a convolution becomes"
+        "--conv",
+        type=_conv,
+        default="slices",
+        metavar="{slices,pooled,flatten,HEIGHTxWIDTH}",
+        help="what a convolution becomes; a size of its input, such as 32x32, for its operator",
     )
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
     command.add_argument("--bootstrap", type=int, default=0, help="bootstraps for p-values")
-    command.add_argument("--out", type=Path, help="write the whole report to this JSON file")
+    command.add_argument(
+        "--out", type=Path, help="folder for each finished weight, and report.json at the end"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with what --out holds")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(arguments)
+    if options.command == "evaluate" and options.resume and options.out is None:
+        command.error("--resume needs --out, the folder to go on with")
     try:
         report = evaluate(
             options.model,
             conv=options.conv,
             layers=options.layers,
             num_bootstrap=options.bootstrap,
+            out=options.out,
+            resume=options.resume,
             progress=sys.stderr.isatty(),
         )
-        if options.out:
-            report.save(options.out)
     except (ValueError, ImportError, OSError) as error:
         print(f"spectral-reg: {error}", file=sys.stderr)
         return 1
@@ -46,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(report, Console())
     return 0
+
+
+def _conv(text: str) -> str | ConvOperator:
+    if text in CONV:
+        return text
+    try:
+        return sr.conv_operator(*map(int, text.split("x")))
+    except ValueError:
+        known = ", ".join(CONV)
+        message = f"expected one of {known} or a size such as 32x32, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def show(report: Report, console: Console) -> None:

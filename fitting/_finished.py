@@ -30,12 +30,14 @@ class Finished:
         resume: Whether to go on with what the folder holds.
 
     Raises:
-        ValueError: If the folder holds an evaluation of something else, or any and ``resume`` is
-            False.
+        ValueError: If the folder is a file, or holds an evaluation of something else, or any and
+            ``resume`` is False.
     """
 
     def __init__(self, folder: Path, what: Mapping[str, Any], *, resume: bool) -> None:
         self._folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"out is {folder}, a file; expected a folder, or a name for a new one")
         plan = folder / _PLAN
         if plan.exists():
             _check(folder, json.loads(plan.read_text()), what, resume)

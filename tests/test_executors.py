@@ -143,6 +143,8 @@ def test_resume_refuses_another_model_and_other_options(tmp_path):
     params = {"fc": {"kernel": np.eye(20)}}
     with pytest.raises(ValueError, match="differ in contents"):
         fitting.evaluate(params, out=tmp_path / "other", resume=True, progress=False)
+    with pytest.raises(ValueError, match="a file; expected a folder"):
+        fitting.evaluate(params, out=path, progress=False)
     with pytest.raises(ValueError, match="resume needs the folder"):
         fitting.evaluate(params, resume=True, progress=False)
 
