@@ -78,6 +78,13 @@ def evaluate(
         >>> report.layers.loc[0, "phase"]
         'RANDOM_LIKE'
 
+    ``kind`` tells how a weight was read: dense, embedding, conv or conv_transpose; stack and
+    experts, whose leading axes are a batch; qkv, kv, lstm and gru, cut into the parts that
+    ``index`` names; rnn; lora, the nonzero spectrum of a low-rank product times (alpha / r)^2, or
+    "lora, alpha not known" without that factor. "fused qkv" is a whole matrix: grouped queries,
+    whose parts are not of one width, and ``query_key_value``, in which heads take turns in some
+    models, unless the ``config.json`` beside the weights tells which.
+
     Cost: one singular value decomposition in float64 a matrix, and the fits.
     A layer that cannot be fitted (all zero, NaN, constant, under 10 eigenvalues) keeps its row with
     ``valid=False`` and a reason.
@@ -104,7 +111,7 @@ def evaluate(
     if out is not None:
         options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
-        what = describe(model_or_path, tensors, options | {"config": repr(config)})
+        what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
     done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
     tasks = [unit for unit in todo.units if unit.name not in done]

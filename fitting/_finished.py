@@ -74,7 +74,7 @@ class Finished:
 
 
 def describe(
-    model_or_path: Any, tensors: Mapping[str, Tensor], options: Mapping[str, Any]
+    model_or_path: Any, tensors: Mapping[str, Tensor], options: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
     """What an evaluation is of: the options, and the files by size and time or the weights by hash.
 
@@ -82,11 +82,14 @@ def describe(
         model_or_path: As for :func:`fitting.evaluate`.
         tensors: From it.
         options: Whatever decides the result, as text.
+        folder: Where the evaluation goes, which may lie inside that of the model.
     """
     shapes = {name: [tensor.dtype, *tensor.shape] for name, tensor in tensors.items()}
     what: dict[str, Any] = {"options": dict(options), "tensors": shapes}
     if isinstance(model_or_path, (str, Path)):
-        what["files"] = {name: _size_and_time(path) for name, path in _files(Path(model_or_path))}
+        what["files"] = {
+            name: _size_and_time(path) for name, path in _files(Path(model_or_path), folder)
+        }
     else:
         what["contents"] = {
             name: hashlib.blake2b(np.ascontiguousarray(tensor.read()).tobytes()).hexdigest()[:16]
@@ -96,10 +99,14 @@ def describe(
     return what
 
 
-def _files(path: Path) -> Sequence[tuple[str, Path]]:
+def _files(path: Path, folder: Path) -> Sequence[tuple[str, Path]]:
     if not path.is_dir():
         return [(path.name, path)]
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and folder.resolve() not in file.resolve().parents
+    )
     return [(str(file.relative_to(path)), file) for file in files]
 
 

@@ -18,8 +18,6 @@ from ._composites import compose
 from ._fused import split_attention, split_gates
 from ._unit import Split, Unit
 
-CONV = ("slices", "pooled", "flatten")
-
 # Weights under names of their own, beside those of sr.is_layer_matrix. These are [out, in]:
 TORCH_MATRICES = re.compile(
     r"in_proj_weight|[qkv]_proj_weight|weight_orig|weight_(ih|hh|hr)(_l\d+)?(_reverse)?"
@@ -92,7 +90,7 @@ def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, giv
     if not given and not _is_matrix(name, tensor):
         return "its name is not that of a weight matrix"
     if tensor.dtype in QUANTIZED or tensor.dtype.startswith("float8"):
-        return f"quantized, or of type {tensor.dtype} for another reason"
+        return f"of type {tensor.dtype}, as quantized weights are"
     if not _is_floating(tensor.dtype):
         return f"of type {tensor.dtype}"
     if 0 in tensor.shape:

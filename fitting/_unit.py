@@ -101,8 +101,9 @@ def spectra(unit: Unit) -> Iterator[Spectrum]:
         else:
             values = _eigenvalues(matrices)
         pooled = unit.conv == "pooled" or operator
-        # Without a window what follows the batch are groups, which are pooled like a window.
-        num_lead = num_batch if pooled and unit.kind.startswith("conv") else values.ndim - 1
+        # Groups are pooled like a window.
+        parts_of_one = num_window > 0 or unit.axes.groups > 1
+        num_lead = num_batch if pooled and parts_of_one else values.ndim - 1
         values = values.reshape(*values.shape[:num_lead], -1, values.shape[-1])
         for place in np.ndindex(values.shape[:-2]):
             index = ",".join([*map(str, place), *([part] if part else [])])

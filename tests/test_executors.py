@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 import fitting
 from fitting import _execution
 from fitting._execution import run
+from fitting._finished import describe
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -147,6 +148,18 @@ def test_resume_refuses_another_model_and_other_options(tmp_path):
         fitting.evaluate(params, out=path, progress=False)
     with pytest.raises(ValueError, match="resume needs the folder"):
         fitting.evaluate(params, resume=True, progress=False)
+
+
+def test_what_is_written_inside_the_folder_of_the_model_does_not_change_it(tmp_path):
+    (tmp_path / "a.bin").write_text("a")
+    out = tmp_path / "out"
+    before = describe(tmp_path, {}, {}, out)
+    assert list(before["files"]) == ["a.bin"]
+    out.mkdir()
+    (out / "report.json").write_text("{}")
+    assert describe(tmp_path, {}, {}, out) == before
+    (tmp_path / "b.bin").write_text("b")
+    assert describe(tmp_path, {}, {}, out) != before
 
 
 def test_kill_loses_at_most_the_weights_in_hand(expected, tmp_path):

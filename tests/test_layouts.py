@@ -131,6 +131,24 @@ def test_gates_of_a_plain_rnn_are_one():
     ("number", "kind", "gates"),
     [(4, "lstm", ("input", "forget", "cell", "output")), (3, "gru", ("update", "reset", "new"))],
 )
+def test_gates_of_keras_convolutions(number, kind, gates):
+    weights = {
+        "rnn/kernel": normal(3, 3, 5, number * 7),
+        "rnn/recurrent_kernel": normal(3, 3, 7, number * 7),
+    }
+    kinds, found, _ = measured(weights)
+    assert set(kinds.values()) == {kind}
+    for name, W in weights.items():
+        for gate, matrix in zip(gates, np.split(W[2, 1], number, axis=1), strict=True):
+            assert_is_spectrum_of(found[name, f"2,1,{gate}"], matrix)
+    _, found, _ = measured(weights, conv="pooled")
+    assert found["rnn/kernel", gates[1]].eigenvalues.size == 9 * 5
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "gates"),
+    [(4, "lstm", ("input", "forget", "cell", "output")), (3, "gru", ("update", "reset", "new"))],
+)
 def test_gates_of_keras(number, kind, gates):
     weights = {
         "lstm/cell/kernel": normal(11, number * 7),
@@ -330,7 +348,7 @@ def test_what_is_no_weight_matrix_says_why():
         "t5/relative_attention_bias/embedding": (normal(32, 8), by_name),
         "mamba/A_log": (normal(16, 8), by_name),
         "layers/norm/kernel": (normal(4, 8), by_name),
-        "q/kernel": (np.ones((8, 8), np.int8), "quantized, or of type int8 for another reason"),
+        "q/kernel": (np.ones((8, 8), np.int8), "of type int8, as quantized weights are"),
         "c/kernel": (np.ones((8, 8), complex), "of type complex128"),
         "e/kernel": (np.ones((0, 8)), "empty"),
         "x/parametrizations/weight/original": (
