@@ -19,14 +19,11 @@ OUTPUTS = ("out_proj", "proj", "c_proj", "o_proj", "wo", "out", "to_out", "to_ou
 BY_HEAD = ("bloom", "gpt_neox", "gpt_neox_japanese")
 
 TORCH_GATES = re.compile(r"weight_(ih|hh|hr)(_l\d+)?((?:_reverse)?)")
-TORCH_ORDER = {
-    4: ("lstm", ("input", "forget", "cell", "output")),
-    3: ("gru", ("reset", "update", "new")),
-}
-KERAS_ORDER = {
-    4: ("lstm", ("input", "forget", "cell", "output")),
-    3: ("gru", ("update", "reset", "new")),
-}
+KINDS = {4: "lstm", 3: "gru"}
+# PyTorch and Flax, Keras, and ONNX order them each in its way.
+TORCH_ORDER = {4: ("input", "forget", "cell", "output"), 3: ("reset", "update", "new")}
+KERAS_ORDER = {4: ("input", "forget", "cell", "output"), 3: ("update", "reset", "new")}
+ONNX_ORDER = {4: ("input", "output", "forget", "cell"), 3: ("update", "reset", "new")}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -79,33 +76,46 @@ def _input_of_output(beside: list[str], features: int, shapes: Shapes) -> int:
     return 0
 
 
-def split_gates(name: str, shape: tuple[int, int], shapes: Shapes) -> tuple[str, Split | None]:
+def split_gates(
+    name: str, shape: tuple[int, int], shapes: Shapes, known: str = ""
+) -> tuple[str, Split | None]:
     """Kind and gates of a recurrent layer's weight; an empty kind if it is none.
 
     The number of gates is how many times wider than its state the recurrent weight is.
+
+    Args:
+        name: The path.
+        shape: Rows and columns of its matrix; the gates lie along the columns.
+        shapes: Of all tensors.
+        known: What the source says the layer is.
     """
     *parents, last = name.split("/")
     if match := TORCH_GATES.fullmatch(last):
         which, layer, reverse = match[1], match[2] or "", match[3]
         recurrent = shapes.get("/".join([*parents, f"weight_hh{layer}{reverse}"]), ())
         projection = shapes.get("/".join([*parents, f"weight_hr{layer}{reverse}"]), ())
-        if which == "hr":
-            return "rnn", None
-        if len(recurrent) != 2:
-            return "rnn", None
+        if which == "hr" or len(recurrent) != 2:
+            return known or ("lstm" if which == "hr" else "rnn"), None
         state = projection[1] if projection else recurrent[1]
         return _gates(recurrent[0] / state, shape, TORCH_ORDER)
-    if last in ("kernel", "recurrent_kernel"):
+    if last not in ("kernel", "recurrent_kernel"):
+        return "", None
+    if parents and parents[-1] in ("dense_i", "dense_h"):  # the cells of Flax nnx
+        recurrent = shapes.get("/".join([*parents[:-1], "dense_h", last]), ())
+        order = TORCH_ORDER
+    else:
         recurrent = shapes.get("/".join([*parents, "recurrent_kernel"]), ())
-        if len(recurrent) >= 2:
-            return _gates(recurrent[-1] / recurrent[-2], shape, KERAS_ORDER)
+        order = KERAS_ORDER
+    if len(recurrent) >= 2 and len(recurrent) != 3:
+        return _gates(recurrent[-1] / recurrent[-2], shape, order)
+    if known in KINDS.values() and len(shapes[name]) == 3:  # [directions, in, gates]
+        return _gates({"lstm": 4, "gru": 3}[known], shape, ONNX_ORDER)
     return "", None
 
 
 def _gates(
-    ratio: float, shape: tuple[int, int], order: Mapping[int, tuple[str, tuple[str, ...]]]
+    ratio: float, shape: tuple[int, int], order: Mapping[int, tuple[str, ...]]
 ) -> tuple[str, Split | None]:
     if ratio in order and shape[1] % int(ratio) == 0:
-        kind, gates = order[int(ratio)]
-        return kind, Split(gates)
+        return KINDS[int(ratio)], Split(order[int(ratio)])
     return "rnn", None

@@ -180,7 +180,7 @@ def _kind_and_split(
     shapes: Mapping[str, tuple[int, ...]],
     config: Mapping[str, Any],
 ) -> tuple[str, Split | None]:
-    kind, split = split_gates(name, shape, shapes)
+    kind, split = split_gates(name, shape, shapes, tensor.kind)
     if kind:
         return kind, split
     if is_convolution:

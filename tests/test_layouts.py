@@ -117,7 +117,7 @@ def test_gates_of_torch_with_a_projection():
         "weight_ih_l0": normal(32, 11), "weight_hh_l0": normal(32, 3), "weight_hr_l0": normal(3, 8)
     }  # fmt: skip
     kinds, found, _ = measured(weights)
-    assert kinds == {"weight_ih_l0": "lstm", "weight_hh_l0": "lstm", "weight_hr_l0": "rnn"}
+    assert kinds == {"weight_ih_l0": "lstm", "weight_hh_l0": "lstm", "weight_hr_l0": "lstm"}
     assert_is_spectrum_of(found["weight_hh_l0", "cell"], weights["weight_hh_l0"][16:24])
 
 
@@ -159,6 +159,27 @@ def test_gates_of_keras(number, kind, gates):
     for name, W in weights.items():
         for gate, matrix in zip(gates, np.split(W, number, axis=1), strict=True):
             assert_is_spectrum_of(found[name, gate], matrix)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(4, "lstm"), (3, "gru")])
+def test_gates_of_nnx_cells(number, kind):
+    from flax import nnx
+
+    cell = {4: nnx.OptimizedLSTMCell, 3: nnx.GRUCell}[number](11, 7, rngs=nnx.Rngs(0))
+    layers = fitting.evaluate(cell, progress=False).layers.set_index(["name", "index"])
+    assert set(layers["kind"]) == {kind}
+    gate = {4: "cell", 3: "update"}[number]
+    kernel = np.asarray(cell.dense_i.kernel[...]).astype(float)
+    place = {4: 2, 3: 1}[number]
+    top = np.linalg.svd(kernel[:, place * 7 : (place + 1) * 7], compute_uv=False)[0]
+    assert layers.loc[("dense_i/kernel", gate), "spectral_norm"] == pytest.approx(top)
+
+
+def test_gates_of_onnx_have_an_order_of_their_own():
+    W = normal(2, 11, 28)
+    kinds, found, _ = measured({"rnn/W/kernel": tensor(W, kind="lstm")})
+    assert kinds == {"rnn/W/kernel": "lstm"}
+    assert_is_spectrum_of(found["rnn/W/kernel", "1,forget"], W[1, :, 14:21])
 
 
 def test_stacked_experts():
