@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import fitting
 from benchmarks import peers
@@ -88,6 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    threadpool_limits(1)
     fitting.evaluate({"fc": {"kernel": np.eye(90)}}, progress=False)  # loads what was compiled
     print(
         f"Python {sys.version.split()[0]}, NumPy {np.__version__}, one core, load average "

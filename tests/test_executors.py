@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import fitting
 from fitting import _execution
@@ -90,6 +91,18 @@ def test_tasks_in_hand_stay_within_the_memory_and_a_large_one_runs_alone(monkeyp
     assert sorted(result for _, result in results) == sorted(-size for size in sizes)
     assert all(len(sizes) == 1 or sum(sizes) <= 10 for sizes in seen)
     assert max(map(len, seen)) > 1
+
+
+@pytest.mark.parametrize("num_cores", [1, 3])
+def test_our_threads_leave_no_others_to_blas_and_give_them_back(monkeypatch, num_cores):
+    def num_blas_threads(task=None):
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    monkeypatch.setattr(_execution, "_num_cores", lambda: num_cores)
+    with threadpool_limits(2, user_api="blas"):
+        before = num_blas_threads()
+        assert [found for _, found in run(num_blas_threads, range(4))] == [{1}] * 4
+        assert num_blas_threads() == before
 
 
 def test_an_error_says_which_weight_and_cancels_the_others(monkeypatch):
