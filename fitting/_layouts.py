@@ -11,7 +11,7 @@ import numpy as np
 import spectral_reg as sr
 from spectral_reg._axes import Axes, arrange, resolve_axes
 from spectral_reg._conv_operator import ConvOperator
-from spectral_reg._trees import check_patterns, matches
+from spectral_reg._trees import MATRIX_NAMES, check_patterns, matches
 
 from ._checkpoints import Tensor
 from ._composites import compose
@@ -111,8 +111,10 @@ def _is_matrix(name: str, tensor: Tensor) -> bool:
     *parents, last = name.split("/")
     if parents and parents[-1].endswith("bias"):
         return False  # T5's table of biases by distance is stored as an embedding
-    if tensor.kind or sr.is_layer_matrix(name, tensor) or last in OTHER_MATRICES:
-        return "bias" not in last
+    if tensor.kind.startswith("lora") or (tensor.kind and last in MATRIX_NAMES):
+        return True
+    if sr.is_layer_matrix(name, tensor) or last in OTHER_MATRICES:
+        return True
     if TORCH_MATRICES.fullmatch(last):
         return True
     in_experts = EXPERTS.search("/".join(parents)) is not None

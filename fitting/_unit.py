@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def _eigenvalues(matrices: np.ndarray) -> Floats:
     """Squared singular values of ``[..., rows, cols]``."""
     rows, cols = matrices.shape[-2:]
     if 8 * matrices.size <= BATCH_BYTES:
-        W = matrices.astype(np.float64)
+        W = _float64(matrices)
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(W).all(axis=(-2, -1), keepdims=True))
         # LAPACK raises on NaN, for the whole batch.
         singular_values = np.linalg.svd(np.where(finite, W, 0.0), compute_uv=False)
@@ -147,7 +147,7 @@ def _large(matrix: np.ndarray) -> Floats:
     if 8 * tall.size > WHOLE_BYTES and tall.shape[0] >= 4 * tall.shape[1]:
         tall = _triangle(tall)
     # In LAPACK's own order, so that it may work in place.
-    W = tall.astype(np.float64, order="F")
+    W = _float64(tall, order="F")
     if not np.isfinite(W).all():
         return np.full(W.shape[1], np.nan)
     return scipy.linalg.svdvals(W, overwrite_a=True, check_finite=False)
@@ -158,7 +158,7 @@ def _triangle(tall: np.ndarray) -> Floats:
     num_rows = 2 * tall.shape[1]
     R = np.empty((0, tall.shape[1]))
     for start in range(0, len(tall), num_rows):
-        block = np.concatenate([R, tall[start : start + num_rows].astype(np.float64)])
+        block = np.concatenate([R, _float64(tall[start : start + num_rows])])
         if not np.isfinite(block).all():
             return np.full((tall.shape[1],) * 2, np.nan)
         R = np.asarray(np.linalg.qr(block, mode="r"))
@@ -170,7 +170,7 @@ def _operator_eigenvalues(kernel: np.ndarray, size: tuple[int, ...]) -> Floats:
     num_window = len(size)
     *lead, rows, cols = kernel.shape
     window = lead[len(lead) - num_window :]
-    taps = kernel.astype(np.float64).reshape(-1, math.prod(window), rows * cols)
+    taps = _float64(kernel).reshape(-1, math.prod(window), rows * cols)
     places = np.indices(window).reshape(num_window, 1, -1)
     # A real kernel has conjugate matrices at opposite frequencies: one of the two is enough.
     frequencies = np.indices((*size[:-1], size[-1] // 2 + 1)).reshape(num_window, -1, 1)
@@ -190,6 +190,11 @@ def _operator_eigenvalues(kernel: np.ndarray, size: tuple[int, ...]) -> Floats:
         half = np.concatenate(parts)
         values.append(np.concatenate([half.ravel(), half[twice].ravel()]))
     return _squares(np.array(values).reshape(*lead[: len(lead) - num_window], -1))
+
+
+def _float64(matrix: np.ndarray, *, order: Literal["K", "F"] = "K") -> Floats:
+    with np.errstate(invalid="ignore"):  # a signalling NaN is one like any other
+        return matrix.astype(np.float64, order=order)
 
 
 def _squares(singular_values: Floats) -> Floats:

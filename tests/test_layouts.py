@@ -406,3 +406,10 @@ def test_large_matrices_are_decomposed_in_blocks_alike(monkeypatch, shape):
         _, found, _ = measured({"fc/kernel": np.array([good, W])})
         assert_is_spectrum_of(found["fc/kernel", "0"], good.astype(float))
         assert np.isnan(found["fc/kernel", "1"].eigenvalues).all()
+
+
+def test_signalling_nan_warns_of_nothing():
+    W = normal(20, 20).astype(np.float32)
+    W.view(np.uint32)[3, 3] = 0x7F800001
+    _, found, _ = measured({"fc/kernel": W})
+    assert np.isnan(found["fc/kernel", ""].eigenvalues).all()
