@@ -12,8 +12,8 @@ import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
 from ._compare_command import add_compare_command
-from ._evaluate import CONV, evaluate
-from ._table import show
+from ._evaluation._evaluate import CONV, evaluate
+from ._reports._table import show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fitting
-from fitting import _execution
-from fitting._execution import run
-from fitting._finished import describe
+from fitting._evaluation import _execution
+from fitting._evaluation._execution import run
+from fitting._evaluation._finished import describe
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_an_error_says_which_weight_and_cancels_the_others(monkeypatch):
     def bad(unit, **options):
         raise OSError("disk gone")
 
-    monkeypatch.setattr("fitting._evaluate.spectra", bad)
+    monkeypatch.setattr("fitting._evaluation._evaluate.spectra", bad)
     with pytest.raises(OSError, match="disk gone") as error:
         fitting.evaluate(PARAMS, progress=False)
     assert error.value.__notes__[0].startswith("while measuring ")
@@ -130,13 +130,13 @@ def test_out_and_resume(expected, tmp_path, monkeypatch):
     files[0].write_bytes(files[0].read_bytes()[:100])
     files[1].unlink()
     measured = []
-    real = fitting._evaluate.measure_unit
+    real = fitting._evaluation._evaluate.measure_unit
 
     def count(unit, **options):
         measured.append(unit.name)
         return real(unit, **options)
 
-    monkeypatch.setattr("fitting._evaluate.measure_unit", count)
+    monkeypatch.setattr("fitting._evaluation._evaluate.measure_unit", count)
     assert_same(fitting.evaluate(PARAMS, out=out, resume=True, progress=False), expected)
     assert len(measured) == 2
 
@@ -182,16 +182,16 @@ def test_kill_loses_at_most_the_weights_in_hand(expected, tmp_path):
     )
     program = f"""
 import threading, time
-import fitting, fitting._evaluate, fitting._execution
-fitting._execution._num_cores = lambda: 1
-real, count = fitting._evaluate.measure_unit, []
+import fitting, fitting._evaluation._evaluate, fitting._evaluation._execution
+fitting._evaluation._execution._num_cores = lambda: 1
+real, count = fitting._evaluation._evaluate.measure_unit, []
 def slow(unit, **options):
     if len(count) == 3:
         print("fourth weight", flush=True)
         time.sleep(100)
     count.append(unit)
     return real(unit, **options)
-fitting._evaluate.measure_unit = slow
+fitting._evaluation._evaluate.measure_unit = slow
 fitting.evaluate({str(tmp_path / "a.safetensors")!r}, out={str(tmp_path / "out")!r}, progress=False)
 """
     process = subprocess.Popen(

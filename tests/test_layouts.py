@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 import fitting
 import spectral_reg as sr
 from fitting._checkpoints import Tensor
-from fitting._layouts import plan
-from fitting._unit import spectra
+from fitting._evaluation._layouts import plan
+from fitting._evaluation._unit import spectra
 
 RNG = np.random.default_rng(0)
 
@@ -400,9 +400,9 @@ def test_large_matrices_are_decomposed_in_blocks_alike(monkeypatch, shape):
     W = normal(*shape).astype(np.float32)
     W[5, 7] = np.nan
     good = normal(*shape).astype(np.float32)
-    monkeypatch.setattr("fitting._unit.BATCH_BYTES", 100)
+    monkeypatch.setattr("fitting._evaluation._unit.BATCH_BYTES", 100)
     for whole in (2**28, 100):
-        monkeypatch.setattr("fitting._unit.WHOLE_BYTES", whole)
+        monkeypatch.setattr("fitting._evaluation._unit.WHOLE_BYTES", whole)
         _, found, _ = measured({"fc/kernel": np.array([good, W])})
         assert_is_spectrum_of(found["fc/kernel", "0"], good.astype(float))
         assert np.isnan(found["fc/kernel", "1"].eigenvalues).all()

@@ -12,7 +12,7 @@ import spectral_reg as sr
 from spectral_reg._axes import arrange
 from spectral_reg._conv_operator import ConvOperator
 
-from ._checkpoints import Tensor
+from .._checkpoints import Tensor
 
 Floats = NDArray[np.float64]
 

@@ -12,12 +12,12 @@ from tqdm import tqdm
 import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
-from ._checkpoints import open_checkpoint
+from .._checkpoints import open_checkpoint
+from .._reports._report import Report, make_report
 from ._execution import run
 from ._finished import Finished, Rows, describe
 from ._layouts import Plan, plan
 from ._measure import measure_spectrum
-from ._report import Report, make_report
 from ._unit import Unit, spectra
 
 CONV = ("slices", "pooled", "flatten")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checkpoints import Tensor
+from .._checkpoints import Tensor
 from ._unit import Unit
 
 Rows = list[tuple[dict[str, Any], NDArray[np.float64]]]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ._phase_evidence import PhaseCuts
-from ._phases import PhaseResult, classify_phase
-from ._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
+from .._phase_evidence import PhaseCuts
+from .._phases import PhaseResult, classify_phase
+from .._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 
 # Variation of the matrices' squared norms up to which they share one variance, beside chance's.
 _SAME_VARIANCE = 0.02

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from ._distributions import compare_distributions
-from ._goodness import goodness_of_fit
-from ._phases import Phase, PhaseResult, classify_phase
+from .._distributions import compare_distributions
+from .._goodness import goodness_of_fit
+from .._phases import Phase, PhaseResult, classify_phase
+from .._power_law import PowerLawFit, fit_power_law
+from .._universality import universality_class
 from ._pooled_phase import classify_pooled
-from ._power_law import PowerLawFit, fit_power_law
-from ._universality import universality_class
 
 
 def measure_spectrum(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._checkpoints import Tensor
+from .._checkpoints import Tensor
 
 # PEFT with and without the adapter's name, embeddings, Kohya and diffusers, Flax.
 LORA = re.compile(

@@ -13,7 +13,7 @@ from spectral_reg._axes import Axes, arrange, resolve_axes
 from spectral_reg._conv_operator import ConvOperator
 from spectral_reg._trees import MATRIX_NAMES, check_patterns, matches
 
-from ._checkpoints import Tensor
+from .._checkpoints import Tensor
 from ._composites import compose
 from ._fused import split_attention, split_gates
 from ._unit import Split, Unit
