@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from . import _blocks as blocks
+from . import _sharding as sharding
 from ._eigenvalues import as_matrices, eigenvalues, tall
-from ._sharding import mesh_of
 from ._spectral_metric import Metric, function_of_eigenvalues
 
 
@@ -68,22 +70,47 @@ def sampled(
 
     def metric_of_blocks(W: jax.Array) -> jax.Array:
         W = tall(as_matrices(W))
-        if mesh_of(W) is not None:
-            raise ValueError("sampled got a matrix on a mesh of devices; expected it on one device")
         room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
         if min(room) < 0:
             raise ValueError(f"a block of {block} does not fit into a matrix of {W.shape[-2:]}")
+        stack = W.shape[:-2]
         rows, cols = (
-            jax.random.randint(one_key, (num_blocks,), 0, places + 1)
-            for one_key, places in zip(jax.random.split(key), room, strict=True)
+            jnp.broadcast_to(
+                jax.random.randint(one_key, (num_blocks, 1), 0, places + 1)
+                + jnp.arange(part)[None],
+                (*stack, num_blocks, part),
+            )
+            for one_key, places, part in zip(jax.random.split(key), room, block, strict=True)
         )
-        zeros = (0,) * (W.ndim - 2)
-
-        def cut(row: jax.Array, col: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(W, (*zeros, row, col), (*W.shape[:-2], *block))
-
-        spectra = eigenvalues(jax.vmap(cut, out_axes=-3)(rows, cols))
-        pooled = spectra.reshape(*W.shape[:-2], num_blocks * size)
+        spectra = eigenvalues(_cut(W, rows, cols))
+        pooled = spectra.reshape(*stack, num_blocks * size)
         return function(jnp.sort(pooled, axis=-1, descending=True))
 
     return metric_of_blocks
+
+
+def _cut(W: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    if sharding.mesh_of(W) is None:
+        return blocks.cut(W, rows, cols, layout=blocks.layout_of(PartitionSpec(), W.ndim))
+    return _sharded_cut(W, rows, cols)
+
+
+@jax.custom_vjp
+def _sharded_cut(W: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    return sharding.cut(W, rows, cols)
+
+
+def _sharded_cut_forward(
+    W: jax.Array, rows: jax.Array, cols: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    return sharding.cut(W, rows, cols), (W, rows, cols)
+
+
+def _sharded_cut_backward(
+    saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, None, None]:
+    W, rows, cols = saved
+    return sharding.paste(W, cotangent, rows, cols), None, None
+
+
+_sharded_cut.defvjp(_sharded_cut_forward, _sharded_cut_backward)
