@@ -170,10 +170,10 @@ def print_targets(found: dict[Run, cells.Cell[Run]]) -> None:
 def print_cosines(kernels: dict[str, jax.Array]) -> None:
     """Cosine of the gradients of each pair of metrics: negative pulls against each other."""
     for where, W in kernels.items():
-        gradients = [jax.jit(jax.grad(METRICS[name]))(W).ravel() for name in STRENGTHS]
+        gradients = [jax.jit(jax.grad(metric))(W).ravel() for metric in METRICS.values()]
         units = jnp.stack([gradient / jnp.linalg.norm(gradient) for gradient in gradients])
         print(f"\ncosines of gradients, FC1 {where}")
-        for name, row in zip(STRENGTHS, np.asarray(units @ units.T), strict=True):
+        for name, row in zip(METRICS, np.asarray(units @ units.T), strict=True):
             print(f"{name:22}", *(f"{cosine:6.2f}" for cosine in row))
 
 
