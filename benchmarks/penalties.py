@@ -67,7 +67,7 @@ METRICS = {
 }
 # Metric, strength and value. The first ones are trained with several seeds.
 TARGETS = tuple(("alpha", 0.4, value) for value in (3.0, 5.0, 8.0))
-BROAD_TARGETS = tuple(("broad_alpha", 0.2, value) for value in (3.0, 4.0, 5.0))
+BROAD_TARGETS = tuple(("broad_alpha", 0.2, value) for value in (3.0, 4.0))
 NOTHING = "none"
 
 
@@ -186,7 +186,7 @@ def draw(found: dict[Run, cells.Cell[Run]], path: Path) -> None:
         ("log_stable_rank", "spectral_norm", "matrix_entropy", "log_frobenius_norm", "alpha"),
         [
             f"target({name}, {value:g})"
-            for name, _, value in (TARGETS[0], TARGETS[1], *BROAD_TARGETS[:2])
+            for name, _, value in (TARGETS[0], TARGETS[1], *BROAD_TARGETS)
         ],
     )
     for panel, names in zip(panels, lines, strict=True):
