@@ -67,7 +67,7 @@ METRICS = {
 }
 # Metric, strength and value. The first ones are trained with several seeds.
 TARGETS = tuple(("alpha", 0.4, value) for value in (3.0, 5.0, 8.0))
-BROAD_TARGETS = tuple(("broad_alpha", 0.2, value) for value in (3.0, 4.0))
+BROAD_TARGETS = tuple(("broad_alpha", 0.03, value) for value in (3.0, 4.0))
 NOTHING = "none"
 
 
@@ -153,7 +153,9 @@ def print_effects(found: dict[Run, cells.Cell[Run]]) -> None:
 
 def print_targets(found: dict[Run, cells.Cell[Run]]) -> None:
     """Where alpha ends under `target`, at what loss, and what CSN's fit calls it."""
-    print(f"\n{'penalty':23}{'seed':>5}{'alpha':>8}{'broad':>8}{'CSN':>8}{'tail':>5}", end="")
+    print(
+        f"\n{'penalty':23}{'seed':>5}{'alpha':>8}{'broad':>8}{'CSN':>8}{'tail':>5}{'p':>6}", end=""
+    )
     print(f"{'loss':>8}{'ratio':>7}{'test':>7}{'norm':>7}")
     chosen = [run for run in found if run.form == "target" or not run.penalty]
     for run in sorted(chosen, key=lambda run: (run.penalty, run.value, run.seed)):
@@ -161,8 +163,9 @@ def print_targets(found: dict[Run, cells.Cell[Run]]) -> None:
         loss = cell.metrics["train_loss"][-1]
         without = found[dataclasses.replace(PLAIN, seed=run.seed)].metrics["train_loss"][-1]
         fit = fitting.fit_power_law(end)
+        p = fitting.goodness_of_fit(end, fit, num_bootstrap=500)
         print(f"{name_of(run):23}{run.seed:5}{measure('alpha', end):8.3f}", end="")
-        print(f"{measure('broad_alpha', end):8.3f}{fit.alpha:8.2f}{fit.num_tail:5}", end="")
+        print(f"{measure('broad_alpha', end):8.3f}{fit.alpha:8.2f}{fit.num_tail:5}{p:6.2f}", end="")
         print(f"{loss:8.3f}{loss / without:7.2f}", end="")
         print(f"{cell.metrics['final_test_accuracy']:7.3f}{np.sqrt(end.sum()):7.2f}")
 
