@@ -184,7 +184,10 @@ def spectra(params: dict) -> dict[str, np.ndarray]:
 
 
 def train(
-    config: Config, dataset: Dataset, on_images: Callable[[int], object] = lambda num_images: None
+    config: Config,
+    dataset: Dataset,
+    on_images: Callable[[int], object] = lambda num_images: None,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> Outcome:
     """Trains one network and measures it.
 
@@ -194,6 +197,7 @@ def train(
         config: The run. The seed decides everything random in it.
         dataset: What `config.data` names, in the sizes that it names.
         on_images: Told, now and then, how many images were trained on since the last time.
+        optimizer: In the place of the one that the configuration names.
 
     Returns:
         The state, the metrics (training loss and accuracy of each epoch, as it went; test accuracy
@@ -211,7 +215,7 @@ def train(
             " an epoch needs at least one whole batch"
         )
     graph, params, batch_stats = initial(config)
-    optimizer = make_optimizer(config)
+    optimizer = optimizer or make_optimizer(config)
     step = jax.jit(make_step(graph, optimizer, config.loss), donate_argnums=0)
     state = State(params, batch_stats, optimizer.init(params))
     images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
