@@ -9,21 +9,22 @@ from ._eigenvalues import along, as_matrices, eigenvectors, gram, singular_vecto
 
 # Pairs closer than this, relative to their eigenvalues, are turned less than Jacobi's angle says:
 # inside a cluster the vectors are arbitrary, and chasing all pairs of it at once diverges.
-DAMPING = 3e-4
+DAMPING = 3e-5
 MAX_ANGLE = 0.2
 # Root mean square over the vectors of the angle that a sweep turns them by; past it another sweep
-# follows, and past MAX_SWEEPS a decomposition. What a sweep leaves is of second order in this. The
-# first 80 steps of MiniAlexNet on CIFAR-10 at b = 32 turn them by up to 0.14 each, and taken four
-# at a time by up to 0.34.
-MAX_ROTATION = 0.2
+# follows, and past MAX_SWEEPS a decomposition. What a sweep leaves is of second order in this: at
+# 0.2 the gradient's cosine fell to 0.991 where five steps were taken as one, at 0.1 to 0.998. In
+# 600 steps of MiniAlexNet on CIFAR-10 at b = 32 one step turned them by 0.08 (median), two by 0.13
+# and five by 0.23.
+MAX_ROTATION = 0.1
 MAX_SWEEPS = 3
 # Rounds in which neighbours are turned by their whole angle, each pair by itself.
 NUM_ROUNDS = 4
-
-Sweep = tuple[jax.Array, jax.Array, jax.Array]
 # Vectors iterated for lambda_max. One alone loses the way for tens of steps where two eigenvalues
 # cross at the top; four cost the same two passes over W.
 TOP = 4
+
+Sweep = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def initial_vectors(W: jax.Array) -> jax.Array:
