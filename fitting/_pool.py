@@ -98,7 +98,7 @@ def pool_spectra(
         >>> runs = [np.linalg.svd(rng.normal(size=(400, 100)) / 20)[1] ** 2 for _ in range(10)]
         >>> pooled = pool_spectra(runs, (400, 100))
         >>> len(pooled.eigenvalues), round(pooled.lambda_plus, 2), pooled.num_spikes
-        (1000, 2.25, 0.0)
+        (1000, 2.26, 0.0)
 
     References:
         C. Martin and M. Mahoney, 2021, Figure 5 (pooled spectra of 10 runs).
