@@ -18,7 +18,6 @@ from pathlib import Path
 from rich.console import Console
 
 from examples import command, figures, report, sweep
-from examples.config import Config
 from examples.presets import Preset, seeds_of
 from examples.rows import groups
 
@@ -40,34 +39,31 @@ def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
     return lambda found: configs
 
 
-def heading(config: Config) -> str:
-    """Says what was trained."""
-    return f"{NAMES[config.network]} on {config.data}, {config.train_size:,} images"
-
-
-NAMES = {"mini_alexnet": "MiniAlexNet", "tiny": "A tiny network", "lenet5": "LeNet5"}
-
-
-def present(found: sweep.Found, folder: Path, made_by: str) -> Sequence[Path]:
-    """Draws ranks and spectra, and writes the table."""
-    measured = groups(found.values())
+def present(finished: command.Finished) -> Sequence[Path]:
+    """Draws ranks, spectra and localization, and writes the table."""
+    folder, measured = finished.folder, groups(finished.cells.values())
     config = measured[0].config
-    title = f"{heading(config)}, {config.epochs} epochs"
+    title = f"{report.network(config)}, {config.epochs} epochs"
     table = report.table(measured)
     Console().print(table)
-    # The spectrum of the first seed; all seeds are in the table and in the ranks.
+    # The spectrum of the first seed; all seeds are in the table and in the other figures.
     panels = [
         (" ".join(filter(None, ("b =", *report.by_batch_size(group.config)))), group.rows[0])
         for group in measured
     ]
-    ranks = figures.against(measured, title, lambda run: run.batch_size, "batch size [images]")
-    paths = [figures.save(ranks, folder / "ranks.png")]
-    for layer, file in (("fc1", "spectra.png"), ("fc2", "spectra_fc2.png")):
+    drawn = {
+        "ranks": figures.against(
+            measured, title, lambda run: run.batch_size, "batch size [images]"
+        ),
+        "localization": figures.localization_by_batch_size(measured, title),
+    }
+    for layer, name in (("fc1", "spectra"), ("fc2", "spectra_fc2")):
         shown = [(name, row.layers[layer]) for name, row in panels]
-        figure = figures.spectra(shown, f"{layer.upper()}, {title}", name=layer.upper())
-        paths.append(figures.save(figure, folder / file))
-    cells = list(found.values())
-    return [*paths, report.write(folder / "results.md", title, [table], cells, made_by)]
+        drawn[name] = figures.spectra(shown, f"{layer.upper()}, {title}", name=layer.upper())
+    paths = [figures.save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+    cells = list(finished.cells.values())
+    path = report.write(folder / "results.md", title, [table], cells, finished.command)
+    return [*paths, path]
 
 
 EXPERIMENT = command.Experiment("batch_size", __doc__.splitlines()[0], plan, present)

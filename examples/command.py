@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
@@ -12,25 +12,41 @@ from examples import data, downloads, sweep
 from examples.presets import PRESETS, Preset, change
 
 
+class Finished(NamedTuple):
+    """What a script is given to draw and to write.
+
+    Attributes:
+        cells: The finished cells, in the order of the plan.
+        folder: Where figures and tables go.
+        command: What made the cells.
+        preset: The budget.
+        options: All options.
+    """
+
+    cells: sweep.Found
+    folder: Path
+    command: str
+    preset: Preset
+    options: argparse.Namespace
+
+
 class Experiment(NamedTuple):
     """A script: its name, its first line of help, and its two halves.
 
     Attributes:
         name: Of the module.
         description: For the help.
-        plan: Gives the runs of a preset, its first seed given.
-        present: Draws and writes what the finished cells say into a folder, with the command that
-            made them; gives the paths.
+        plan: Gives the runs of a preset.
+        present: Draws and writes what the finished cells say; gives the paths.
         presets: The presets that it has, the first of them the default.
-        data: The data set, where the preset's is not meant.
-        arguments: Adds arguments of its own, which `plan` gets.
+        arguments: Adds arguments of its own, which both halves get.
     """
 
     name: str
     description: str
     plan: Callable[[Preset, argparse.Namespace], sweep.Plan]
-    present: Callable[[sweep.Found, Path, str], Sequence[Path]]
-    presets: tuple[str, ...] = ("demo", "quick", "paper", "original", "smoke")
+    present: Callable[[Finished], Sequence[Path]]
+    presets: Mapping[str, Preset] = PRESETS
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
 
 
@@ -55,7 +71,9 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m examples.{experiment.name}", description=experiment.description
     )
-    parser.add_argument("--preset", choices=experiment.presets, default=experiment.presets[0])
+    parser.add_argument(
+        "--preset", choices=experiment.presets, default=next(iter(experiment.presets))
+    )
     parser.add_argument("--data", choices=data.SIZES, help="default: what the preset has")
     parser.add_argument(
         "--data-dir",
@@ -84,8 +102,10 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Preset:
-    preset = PRESETS[options.preset]
+def _chosen(
+    experiment: Experiment, parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> Preset:
+    preset = experiment.presets[options.preset]
     given = {"data": options.data, "epochs": options.epochs, "train_size": options.train_size}
     preset = change(preset, **{name: value for name, value in given.items() if value is not None})
     if options.batch_sizes:
@@ -140,7 +160,7 @@ def main(
     """
     parser = make_parser(experiment)
     options = parser.parse_args(arguments)
-    preset = _chosen(parser, options)
+    preset = _chosen(experiment, parser, options)
     data_name = preset.baseline.data
     folder = options.out or Path("runs") / f"{experiment.name}-{data_name}-{options.preset}"
     where = options.cells or folder
@@ -173,6 +193,8 @@ def main(
         return 1
     if len(found) < len(configs):
         print(f"{len(configs) - len(found)} of {len(configs)} cells are missing", file=sys.stderr)
-    for path in experiment.present(found, folder, record(parser, options, preset)):
+    for path in experiment.present(
+        Finished(found, folder, record(parser, options, preset), preset, options)
+    ):
         print(path)
     return 0

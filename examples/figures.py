@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from examples.config import Config
+from examples.measures import LOCALIZATION
 from examples.rows import Group, Layer, Row, test_accuracy, train_accuracy
 
 # Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
@@ -196,3 +197,29 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path
+
+
+def localization_by_batch_size(groups: Sequence[Group], title: str) -> Figure:
+    """Draws how localized bulk and spike directions are, against the batch size.
+
+    Args:
+        groups: The runs.
+        title: What was trained.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.3), layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), ("fc1", "fc2"), strict=True):
+            for part, style in (("spikes", DARK), ("bulk", LIGHT)):
+                line(axes, groups, lambda run: run.batch_size, _localized(name, part), part, style)
+            ticks(axes, sorted({group.config.batch_size for group in groups}))
+            axes.set(title=name.upper(), xlabel="batch size [images]")
+            axes.set_ylabel("participation ratio\n(smaller: more localized)")
+            axes.grid(axis="y", alpha=0.25)
+            axes.legend()
+        figure.suptitle(title)
+    return figure
+
+
+def _localized(name: str, part: str) -> Callable[[Row], float]:
+    column = LOCALIZATION.index(f"{part}_participation_ratio")
+    return lambda row: float(row.cell.arrays[f"localization_{name}"][-1][column])

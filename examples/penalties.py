@@ -1,7 +1,9 @@
 """The explicit penalties of a run, and the norms that its control is held to."""
 
+import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ def stable_rank_of_noise(shape: tuple[int, int]) -> float:
     return min(shape) / edge
 
 
-def _metric(name: str, shape: tuple[int, int]) -> sr.SpectralMetric:
+def _metric(name: str, shape: tuple[int, int]) -> Callable[..., jax.Array]:
     match name:
         case "alpha_target":
             return sr.target(sr.alpha, ALPHA_TARGET)
@@ -105,3 +107,34 @@ def rescale(params: dict, target: jax.Array | np.ndarray) -> dict:
         for name, factor in zip(names, factors, strict=True)
     }
     return params | scaled
+
+
+# What is tried of each penalty, the likeliest first: rates of dropout, and for the others multiples
+# of `unit_of_strength`. Distances of alpha to its target enter squared, so less of it does more.
+MULTIPLES = {
+    "l2": (1.0, 0.1, 10.0, 100.0),
+    "dropout": (0.5, 0.2, 0.35, 0.7),
+    "spectral_norm": (1.0, 0.1, 10.0, 100.0),
+    "log_stable_rank": (1.0, 0.1, 10.0, 100.0),
+    "alpha_target": (0.1, 0.01, 1.0, 10.0),
+    "alpha_hat": (1.0, 0.1, 10.0, 100.0),
+    "stable_rank_hinge": (1.0, 0.1, 10.0, 100.0),
+}
+
+
+def unit_of_strength(config: Config) -> float:
+    """Gives the strength that would move a singular value of 1 by about 1 over a run.
+
+    It is 1 over the sum of the run's learning rates, momentum counted in, and so lets a strength
+    that was found in a short run be used in a long one. That leaves out what the loss does.
+    """
+    epochs = np.arange(config.epochs)
+    rates = config.learning_rate * config.decay**epochs
+    return float((1 - config.momentum) / (config.num_steps * rates.sum()))
+
+
+def penalized(config: Config, penalty: str, multiple: float) -> Config:
+    """Gives the run with a penalty, its strength rounded to two digits."""
+    unit = 1.0 if penalty == "dropout" else unit_of_strength(config)
+    strength = float(f"{multiple * unit:.2g}")
+    return dataclasses.replace(config, penalty=penalty, strength=strength)

@@ -68,11 +68,12 @@ def change(preset: Preset, **changes: object) -> Preset:
     """Gives the preset with other values in its baseline, its sizes within what the data has."""
     baseline = dataclasses.replace(preset.baseline, **changes)  # type: ignore[arg-type]
     num_train, num_test = data.SIZES[baseline.data]
-    sizes = {
-        "train_size": min(baseline.train_size, num_train),
-        "test_size": min(baseline.test_size, num_test),
-    }
-    return preset._replace(baseline=dataclasses.replace(baseline, **sizes))
+    baseline = dataclasses.replace(
+        baseline,
+        train_size=min(baseline.train_size, num_train),
+        test_size=min(baseline.test_size, num_test),
+    )
+    return preset._replace(baseline=baseline)
 
 
 def seeds_of(config: Config, first: int, number: int) -> list[Config]:

@@ -38,6 +38,14 @@ def _layer_columns(group: Group, name: str) -> list[str]:
     ]
 
 
+_NAMES = {"mini_alexnet": "MiniAlexNet", "tiny": "A tiny network", "lenet5": "LeNet5"}
+
+
+def network(config: Config) -> str:
+    """Says what is trained on what."""
+    return f"{_NAMES[config.network]} on {config.data}, {config.train_size:,} images"
+
+
 def by_batch_size(config: Config) -> tuple[str, str]:
     """Names a run in the table's first column: its batch size, and whether it is penalized."""
     return str(config.batch_size), "+ penalty" if config.penalty else ""

@@ -106,12 +106,12 @@ def make_step(
             batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
             return losses.mean(), (batch_stats, losses.sum(), correct.sum())
 
-        grads, (batch_stats, *sums) = jax.grad(objective, has_aux=True)(state.params)
+        grads, (batch_stats, loss_sum, correct) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         if target_norms is not None:
             params = rescale(params, target_norms)
-        totals = Totals(*sums, norms(params) if record_norms else ())
+        totals = Totals(loss_sum, correct, norms(params) if record_norms else ())
         return State(params, batch_stats, opt_state), totals
 
     return step
