@@ -18,6 +18,7 @@ class Finished(NamedTuple):
     Attributes:
         cells: The finished cells, in the order of the plan.
         folder: Where figures and tables go.
+        where: Folders of the cells.
         command: What made the cells.
         preset: The budget.
         options: All options.
@@ -25,6 +26,7 @@ class Finished(NamedTuple):
 
     cells: sweep.Found
     folder: Path
+    where: Sequence[Path]
     command: str
     preset: Preset
     options: argparse.Namespace
@@ -48,6 +50,15 @@ class Experiment(NamedTuple):
     present: Callable[[Finished], Sequence[Path]]
     presets: Mapping[str, Preset] = PRESETS
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+
+
+# Told in their own way, or of this machine alone.
+_UNTOLD = {"preset", "data", "data_dir", "download", "out", "cells", "write"} | {
+    "plot_only",
+    "seed",
+    "help",
+    "ensembles",
+}
 
 
 def _seed(text: str) -> int:
@@ -85,7 +96,11 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help=f"default: runs/{experiment.name}-DATA-PRESET")
     parser.add_argument(
-        "--cells", type=Path, help="folder of finished cells, to share among experiments; --out"
+        "--cells",
+        type=Path,
+        action="append",
+        help="folder of cells, where not --out, to share among experiments; new ones go to the"
+        " first that is given",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="the first; a whole number from 0 on")
     parser.add_argument("--seeds", type=_positive, help="how many; default: what the preset has")
@@ -123,21 +138,17 @@ def record(parser: argparse.ArgumentParser, options: argparse.Namespace, preset:
     words = [parser.prog, "--preset", options.preset, "--data", preset.baseline.data]
     if preset.baseline.data in data.NEEDS_FOLDER:
         words += ["--data-dir", "FOLDER"]
-    told = ("preset", "data", "data_dir", "download", "out", "cells", "plot_only", "seed", "help")
     for action in parser._actions:
         value = getattr(options, action.dest, None)
-        if action.dest in told or value == action.default:
+        if action.dest in _UNTOLD or value == action.default:
             continue
-        if isinstance(action, argparse.BooleanOptionalAction):
-            words.append(action.option_strings[0 if value else 1])
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [action.option_strings[0], shlex.quote(text)]
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [action.option_strings[0], shlex.quote(text)]
     return " ".join([*words, "--seed", str(options.seed)])
 
 
-def _number(folder: Path, plan: sweep.Plan) -> tuple[int, int]:
-    configs, found = sweep.known(plan, folder)
+def _number(folders: Sequence[Path], plan: sweep.Plan) -> tuple[int, int]:
+    configs, found = sweep.known(plan, folders)
     return len(found), len(configs)
 
 
@@ -163,7 +174,7 @@ def main(
     preset = _chosen(experiment, parser, options)
     data_name = preset.baseline.data
     folder = options.out or Path("runs") / f"{experiment.name}-{data_name}-{options.preset}"
-    where = options.cells or folder
+    where = options.cells or [folder]
     try:
         plan = experiment.plan(preset, options)
         if not options.plot_only:
@@ -179,22 +190,23 @@ def main(
     except KeyboardInterrupt:
         finished, number = _number(where, plan)
         print(
-            f"\nstopped; {finished} of {number} cells are finished in {where}, and the same command"
-            " goes on from there",
+            f"\nstopped; {finished} of {number} cells are finished in {where[0]}, and the same"
+            " command goes on from there",
             file=sys.stderr,
         )
         return 130
     configs, found = sweep.known(plan, where)
     if not found:
         print(
-            f"error: no finished cell of this sweep in {where}: run it without --plot-only",
+            f"error: no finished cell of this sweep in {', '.join(map(str, where))}: run it"
+            " without --plot-only",
             file=sys.stderr,
         )
         return 1
     if len(found) < len(configs):
         print(f"{len(configs) - len(found)} of {len(configs)} cells are missing", file=sys.stderr)
     for path in experiment.present(
-        Finished(found, folder, record(parser, options, preset), preset, options)
+        Finished(found, folder, where, record(parser, options, preset), preset, options)
     ):
         print(path)
     return 0

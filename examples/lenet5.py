@@ -64,8 +64,9 @@ def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
         x = np.linspace(1e-3, most, 2000)
         label = f"Marchenko-Pastur, λ₊ = {law.lambda_plus:.2f}"
         axes.plot(x, law.density(x), color="#c8102e", lw=1.6, label=label)
-        spikes = [spike for spike in law.spikes if spike <= most]
-        axes.plot(spikes, np.zeros(len(spikes)), "k|", ms=9, clip_on=False, label="spikes")
+        if spikes := [spike for spike in law.spikes if spike <= most]:
+            height = axes.get_xaxis_transform()
+            axes.plot(spikes, [0.03] * len(spikes), "k|", ms=9, transform=height, label="spikes")
     axes.set(xlim=(0, most), ylim=(0, None), xlabel="eigenvalue λ of WᵀW", ylabel="density")
 
 

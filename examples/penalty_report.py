@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -192,6 +193,8 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
             title="Phase of FC1 (above) and FC2 (below)",
             xlabel="strength, in units of its search (dropout: rate)",
         )
+        phases.xaxis.set_major_formatter("{x:g}")
+        phases.xaxis.set_minor_formatter(NullFormatter())
         phases.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
         phases.set_ylim(len(names) - 0.4, -0.75)
         accuracy.set(

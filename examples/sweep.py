@@ -84,7 +84,7 @@ def jobs(configs: Iterable[Config], *, ensembles: bool | None = None) -> list[Jo
 
 def complete(
     plan: Plan,
-    folder: Path,
+    folders: Sequence[Path],
     *,
     data_dir: Path | None = None,
     executor: Executor | None = None,
@@ -94,16 +94,18 @@ def complete(
 
     Args:
         plan: The experiment.
-        folder: Where its cells are.
+        folders: Where its cells are; new ones go to the first.
         data_dir: Folder of the data.
         executor: Where jobs are run; in this process, one by one, if there is none.
         ensembles: As for `jobs`.
     """
     done: set[Config] = set()
+    folder = folders[0]
     while True:
-        configs, found = known(plan, folder)
+        configs, found = known(plan, folders)
         if not done and found:
-            print(f"{len(found)} of {len(configs)} cells are in {folder} already", file=sys.stderr)
+            where = ", ".join(map(str, folders))
+            print(f"{len(found)} of {len(configs)} cells are in {where} already", file=sys.stderr)
         missing = [config for config in configs if config not in found]
         # A control waits for the run whose norms it takes.
         ready = [c for c in missing if not c.norm_matched or c.original in found]
@@ -123,12 +125,12 @@ def complete(
         done.update(ready)
 
 
-def known(plan: Plan, folder: Path) -> tuple[list[Config], Found]:
+def known(plan: Plan, folders: Sequence[Path]) -> tuple[list[Config], Found]:
     """Gives the runs that an experiment has so far, and those of them that are finished."""
     found: Found = {}
     while True:
         configs = list(dict.fromkeys(plan(found)))
-        now = cells.find(folder, configs)
+        now = cells.find(folders, configs)
         if now.keys() == found.keys():
             return configs, now
         found = now

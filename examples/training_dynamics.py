@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -124,6 +125,7 @@ def draw_ranks(measured: dict[str, Group], title: str) -> Figure:
                 axes.grid(alpha=0.25)
         for axes in grid[1]:
             axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(measured))
         figure.suptitle(title)
@@ -142,6 +144,7 @@ def draw_localization(measured: dict[str, Group], title: str) -> Figure:
                 thin = style | {"label": None, "marker": "", "lw": 0.9, "alpha": 0.7}
                 _curve(axes, group, layer, localized("bulk"), **thin)
             axes.set(title=f"{layer.upper()}: spikes (markers) and bulk (thin)", xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set_ylabel("participation ratio\n(smaller: more localized)")
             axes.grid(alpha=0.25)
         handles, labels = grid[0].get_legend_handles_labels()
