@@ -130,10 +130,7 @@ def explicit(runs: Mapping[str, Group], cells: Iterable[Cell[Config]]) -> list[C
         if not {"baseline", "L2"} <= runs.keys():
             claims.append(_missing(name, text))
             continue
-        ranks = [
-            runs[run].mean(lambda row, layer=layer: row.layers[layer].stable_rank)
-            for run in ("baseline", "L2")
-        ]
+        ranks = [runs[run].mean(_of(layer, "stable_rank")) for run in ("baseline", "L2")]
         claims.append(
             Claim(name, text, ranks[1] * 2 < ranks[0], f"{ranks[0]:.1f} to {ranks[1]:.1f}")
         )
