@@ -205,8 +205,11 @@ def main(
         return 1
     if len(found) < len(configs):
         print(f"{len(configs) - len(found)} of {len(configs)} cells are missing", file=sys.stderr)
-    for path in experiment.present(
-        Finished(found, folder, where, record(parser, options, preset), preset, options)
-    ):
-        print(path)
+    given = Finished(found, folder, where, record(parser, options, preset), preset, options)
+    try:
+        for path in experiment.present(given):
+            print(path)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -83,8 +83,11 @@ def _search(
     )
     plain = _of_size(reference, max(preset.batch_sizes), comparison)
     tried = {
-        penalty: {each: penalized(plain, penalty, each) for each in multiples[: preset.strengths]}
-        for penalty, multiples in MULTIPLES.items()
+        penalty: {
+            multiple: penalized(plain, penalty, multiple)
+            for multiple in MULTIPLES[penalty][: preset.strengths]
+        }
+        for penalty in preset.penalties
     }
     return {"": {0.0: plain}, "reference": {0.0: reference}} | tried
 
@@ -131,12 +134,13 @@ def stages(preset: Preset, options: argparse.Namespace, found: Cells) -> Stages:
         # The weaker of two that are equally good.
         return max(sorted(search[penalty]), key=lambda multiple: score(penalty, multiple))
 
-    best = {penalty: best_of(penalty) for penalty in MULTIPLES}
+    best = {penalty: best_of(penalty) for penalty in preset.penalties}
     controls = {
         penalty: dataclasses.replace(search[penalty][multiple], norm_matched=True)
         for penalty, multiple in best.items()
     }
-    winner = max(SPECTRAL, key=lambda penalty: score(penalty, best[penalty]))
+    spectral = [penalty for penalty in SPECTRAL if penalty in preset.penalties]
+    winner = max(spectral, key=lambda penalty: score(penalty, best[penalty]))
     finalists["best L2"] = penalized(large, "l2", best["l2"])
     finalists["best penalty"] = penalized(large, winner, best[winner])
     finalists["its control"] = dataclasses.replace(finalists["best penalty"], norm_matched=True)

@@ -201,7 +201,7 @@ def put(text: str, path: Path) -> Path:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise OSError(f"{path} has no lines {BEGIN} and {END} to write between")
+        raise OSError(f"{path} has no marks to write between: lines {BEGIN} and {END}")
     unfinished = path.with_name(f".{path.name}.partial")
     unfinished.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     return unfinished.replace(path)

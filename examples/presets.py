@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from examples import data
 from examples.config import Config
+from examples.penalties import PENALTIES
 
 
 class Preset(NamedTuple):
@@ -16,7 +17,8 @@ class Preset(NamedTuple):
         num_seeds: Runs of each configuration.
         reference: The batch size whose generalization a penalty is to reach at the largest one.
         learning_rates: Those of the learning-rate sweep, at the batch size `rate_batch_size`.
-        strengths: How many strengths of each penalty are tried, from its smallest on.
+        strengths: How many strengths of each penalty are tried, the likeliest first.
+        penalties: Which penalties are tried; at least L2 and a spectral one.
     """
 
     baseline: Config
@@ -26,6 +28,7 @@ class Preset(NamedTuple):
     learning_rates: tuple[float, ...] = (0.00128, 0.01, 0.02, 0.08, 0.16)
     rate_batch_size: int = 64
     strengths: int = 4
+    penalties: tuple[str, ...] = PENALTIES
 
     @property
     def largest(self) -> Config:
@@ -60,6 +63,7 @@ PRESETS = {
         learning_rates=(0.01,),
         rate_batch_size=16,
         strengths=1,
+        penalties=("l2", "spectral_norm"),
     ),
 }
 

@@ -9,6 +9,7 @@ import pytest
 from examples import batch_size, data, downloads
 
 CONTENT = bytes(range(256)) * 40
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def server():
 def source(server, monkeypatch):
     """Makes MNIST come from a folder of the server, with a checksum."""
 
-    def set_source(folder, checksum=hashlib.sha256(CONTENT).hexdigest()):
+    def set_source(folder, checksum=CHECKSUM):
         address = f"http://127.0.0.1:{server.server_port}/{folder}/"
         files = dict.fromkeys(("a.gz", "b.gz"), f"sha256:{checksum}")
         monkeypatch.setitem(downloads.SOURCES, "mnist", downloads.Source(address, "mnist", files))
