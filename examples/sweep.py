@@ -130,10 +130,15 @@ def known(plan: Plan, folders: Sequence[Path]) -> tuple[list[Config], Found]:
     found: Found = {}
     while True:
         configs = list(dict.fromkeys(plan(found)))
-        now = cells.find(folders, configs)
+        # Cells from before the localization was measured have no list of epochs; train them anew.
+        now = {c: cell for c, cell in cells.find(folders, configs).items() if _is_whole(cell)}
         if now.keys() == found.keys():
             return configs, now
         found = now
+
+
+def _is_whole(cell: cells.Cell[Config]) -> bool:
+    return "epochs" in cell.metrics
 
 
 def _run(

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import jax
 import numpy as np
 import pytest
 from fake_training import fake_train, noise
@@ -27,6 +28,14 @@ from examples.gap import closed
 from examples.presets import PRESETS
 
 PNG = b"\x89PNG"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile():
+    """Compiling takes most of the time of a run this small."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def finished(config, seed=0, **changes):

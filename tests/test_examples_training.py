@@ -17,6 +17,14 @@ MINI = Config("digits", 32, 8, batch_size=16, epochs=1)
 CONTROLLED = dataclasses.replace(TINY, penalty="log_stable_rank", strength=0.3)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile():
+    """Compiling takes most of the time of a run this small."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits", train_size=64, test_size=32)
