@@ -18,6 +18,7 @@ from typing import Any, Literal
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -114,6 +115,7 @@ def draw(pairs: Sequence[tuple[str, Group]], title: str) -> Figure:
                 xlabel="learning rate / batch size [per image]",
                 ylabel="stable rank",
             )
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("{x:g}")
             axes.tick_params(axis="y", which="minor", labelsize=7)

@@ -28,7 +28,7 @@ def _table(*headers: str) -> Table:
     result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for number, header in enumerate(headers):
         side: Literal["left", "right"] = "right" if 0 < number < 5 else "left"
-        result.add_column(header, justify=side, no_wrap=number == 0 or "phase" in header)
+        result.add_column(header, justify=side, no_wrap="reached" not in header)
     return result
 
 
@@ -90,7 +90,7 @@ def finalist_groups(now: Stages, finished: command.Finished) -> dict[str, Group]
 def name_of(name: str, config: Config) -> str:
     """What a finalist is called."""
     if name in ("none", "reference", "small batch"):
-        return f"b = {config.batch_size}"
+        return f"none, b = {config.batch_size}"
     label = f"{config.penalty} {config.strength:g}"
     return f"{label}, control" if config.norm_matched else label
 
@@ -101,7 +101,7 @@ def _signed(value: float, error: float, digits: int = 4) -> str:
 
 def finalists_table(finalists: dict[str, Group]) -> Table:
     """Accuracies of the finalists over the seeds, and the share of the gap that each closes."""
-    result = _table("run", "seeds", "train", "test ± s.e.", "gap closed", "FC1 R_s", "FC1 phase")
+    result = _table("run", "train", "test ± s.e.", "gap closed", "FC1 phase")
     ends = [finalists.get(name) for name in ("none", "reference")]
     for name, group in finalists.items():
         share = ""
@@ -111,12 +111,10 @@ def finalists_table(finalists: dict[str, Group]) -> Table:
             share = _signed(part.share, part.error, 2) if part.is_gap else "no gap"
         result.add_row(
             name_of(name, group.config),
-            str(len(group.rows)),
             f"{group.mean(train_accuracy):.3f}",
             _signed(group.mean(test_accuracy), group.error(test_accuracy)),
             share,
-            f"{group.mean(lambda row: row.layers['fc1'].stable_rank):.1f}",
-            group.phase("fc1"),
+            group.phase("fc1").replace(", ", "\n"),
         )
     return result
 
@@ -222,7 +220,8 @@ def draw_gap(finalists: dict[str, Group], title: str) -> Figure:
         for place, name in enumerate(order):
             group = finalists[name]
             values = group.values(test_accuracy)
-            axes.plot(values, np.full(len(values), place), "o", color="#e8963a", ms=4, alpha=0.8)
+            seeds = np.full(len(values), place - 0.2)
+            axes.plot(values, seeds, "o", color="#e8963a", ms=4.5, alpha=0.8)
             error = np.nan_to_num(group.error(test_accuracy))
             style: dict[str, Any] = {
                 "fmt": "D",

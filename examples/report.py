@@ -27,14 +27,14 @@ def _layer_columns(group: Group, name: str) -> list[str]:
         alpha = "no tail"
     else:
         error = standard_error(alphas) if len(layers) > 1 else layers[0].fits.power_law.sigma  # type: ignore[union-attr]
-        alpha = f"{np.nanmean(alphas):.2f}±{error:.2f}"
+        alpha = f"{np.nanmean(alphas):.2f}" + (f"±{error:.2f}" if np.isfinite(error) else "")
     return [
         f"{group.mean(lambda row: row.layers[name].stable_rank):.1f}",
         f"{group.mean(lambda row: row.layers[name].mp_soft_rank):.2f}",
         f"{group.mean(lambda row: row.layers[name].entropy):.4f}",
         f"{group.mean(lambda row: row.layers[name].lambda_max):.2f}",
         alpha,
-        group.phase(name),
+        group.phase(name).replace(", ", "\n"),
     ]
 
 
