@@ -42,6 +42,7 @@ class Experiment(NamedTuple):
         present: Draws and writes what the finished cells say; gives the paths.
         presets: The presets that it has, the first of them the default.
         arguments: Adds arguments of its own, which both halves get.
+        to_come: How many images the runs train on that `plan` does not name yet.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Experiment(NamedTuple):
     present: Callable[[Finished], Sequence[Path]]
     presets: Mapping[str, Preset] = PRESETS
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    to_come: Callable[[Preset, argparse.Namespace, sweep.Found], int] = lambda *given: 0
 
 
 # Told in their own way, or of this machine alone.
@@ -182,7 +184,12 @@ def main(
             if options.download and data_name in data.NEEDS_FOLDER:
                 data_dir = downloads.fetch(data_name, data_dir)
             sweep.complete(
-                plan, where, data_dir=data_dir, executor=executor, ensembles=options.ensembles
+                plan,
+                where,
+                data_dir=data_dir,
+                executor=executor,
+                ensembles=options.ensembles,
+                to_come=lambda found: experiment.to_come(preset, options, found),
             )
     except (data.DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -167,6 +167,28 @@ def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
     return runs
 
 
+def to_come(preset: Preset, options: argparse.Namespace, found: Cells) -> int:
+    """How many images the runs train on that wait for the outcome of others.
+
+    What is compared is taken to be updates until it is known, which is the longer of the two.
+    """
+    now = stages(preset, options, found)
+    comparison = now.comparison or "updates"
+    search = now.search or _search(preset, options, comparison)
+    reference = dataclasses.replace(preset.baseline, batch_size=preset.reference)
+    large = _of_size(reference, max(preset.batch_sizes), comparison)
+    images = 0
+    if not now.search:
+        images += sum(run.num_images for runs in search.values() for run in runs.values())
+        small = _of_size(reference, _small(preset), comparison)
+        again = [run for run in (large, small) if run not in now.finalists.values()]
+        images += preset.num_seeds * sum(run.num_images for run in again)
+    if not now.best:
+        images += len(preset.penalties) * search[""][0.0].num_images
+        images += 3 * preset.num_seeds * large.num_images
+    return images
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the experiment's own arguments."""
     parser.add_argument(
@@ -188,7 +210,12 @@ def present(finished: command.Finished) -> Sequence[Path]:
 
 
 EXPERIMENT = command.Experiment(
-    "explicit_penalty", __doc__.splitlines()[0], plan, present, arguments=arguments
+    "explicit_penalty",
+    __doc__.splitlines()[0],
+    plan,
+    present,
+    arguments=arguments,
+    to_come=to_come,
 )
 
 

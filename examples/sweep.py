@@ -89,6 +89,7 @@ def complete(
     data_dir: Path | None = None,
     executor: Executor | None = None,
     ensembles: bool | None = None,
+    to_come: Callable[[Found], int] = lambda found: 0,
 ) -> None:
     """Trains what is missing of an experiment, and writes every cell as soon as it is finished.
 
@@ -98,31 +99,24 @@ def complete(
         data_dir: Folder of the data.
         executor: Where jobs are run; in this process, one by one, if there is none.
         ensembles: As for `jobs`.
+        to_come: How many images the runs train on that are not known yet, for the estimate.
     """
+    configs, found = known(plan, folders)
+    if found:
+        where = ", ".join(map(str, folders))
+        print(f"{len(found)} of {len(configs)} cells are in {where} already", file=sys.stderr)
     done: set[Config] = set()
-    folder = folders[0]
-    while True:
-        configs, found = known(plan, folders)
-        if not done and found:
-            where = ", ".join(map(str, folders))
-            print(f"{len(found)} of {len(configs)} cells are in {where} already", file=sys.stderr)
-        missing = [config for config in configs if config not in found]
-        # A control waits for the run whose norms it takes.
-        ready = [c for c in missing if not c.norm_matched or c.original in found]
-        if not ready:
-            return
-        if repeated := done.intersection(ready):
-            raise OSError(f"{next(iter(repeated)).label} was written to {folder} and is not there")
-        with tqdm(
-            total=sum(config.num_images for config in missing),
-            unit="img",
-            unit_scale=True,
-            ncols=80,
-            leave=False,
-            smoothing=0.1,
-        ) as bar:
-            _run(jobs(ready, ensembles=ensembles), found, folder, data_dir, executor, bar)
-        done.update(ready)
+    with tqdm(unit="img", unit_scale=True, ncols=80, leave=False, smoothing=0.1) as bar:
+        while missing := [config for config in configs if config not in found]:
+            bar.total = bar.n + sum(config.num_images for config in missing) + to_come(found)
+            # A control waits for the run whose norms it takes.
+            ready = [c for c in missing if not c.norm_matched or c.original in found]
+            if lost := done.intersection(ready):
+                raise OSError(f"{lost.pop().label} was written to {folders[0]} and is not there")
+            todo = jobs(ready, ensembles=ensembles)
+            _run(todo, found, folders[0], data_dir, executor, bar)
+            done.update(ready)
+            configs, found = known(plan, folders)
 
 
 def known(plan: Plan, folders: Sequence[Path]) -> tuple[list[Config], Found]:

@@ -11,13 +11,11 @@ import numpy as np
 import optax
 
 from examples import measures
-from examples.config import Config as Config
+from examples.config import Config
 from examples.data import NUM_CLASSES, Dataset
 from examples.networks import LAYERS as ALL_LAYERS
 from examples.penalties import make_optimizer
-from examples.steps import State as State
-from examples.steps import Step, Totals, initial, step_of
-from examples.steps import make_step as make_step
+from examples.steps import State, Step, Totals, initial, step_of
 
 LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
 _NUM_IMAGES_FOR_NORMS = 1024

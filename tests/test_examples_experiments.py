@@ -136,6 +136,32 @@ def test_the_regime_follows_the_training_accuracy_unless_it_is_told():
     assert decided("epochs").comparison == "epochs"
 
 
+def test_the_estimate_counts_the_runs_that_are_not_named_yet():
+    preset = PRESETS["quick"]._replace(num_seeds=2)
+    parser = command.make_parser(explicit_penalty.EXPERIMENT)
+    options = parser.parse_args(["--preset", "quick", "--compare", "epochs"])
+    plan = explicit_penalty.plan(preset, options)
+
+    def estimate(found):
+        known = sum(config.num_images for config in dict.fromkeys(plan(found)))
+        return known + explicit_penalty.to_come(preset, options, found)
+
+    found, estimates = {}, [estimate({})]
+    for _ in range(3):
+        found = {
+            config: finished(config, config.seed)
+            for config in plan(found)
+            if not config.norm_matched or config.original in found
+        }
+        estimates.append(estimate(found))
+    assert len(found) == 6 * 2 + 2 + 7 * 4 + 7
+    # Strengths are rounded, and with them nothing else; the numbers of steps are known at once.
+    assert estimates == [estimates[-1]] * 4
+    options = parser.parse_args(["--preset", "quick"])
+    plan = explicit_penalty.plan(preset, options)
+    assert estimate({}) > estimates[0]
+
+
 def test_a_share_of_a_gap_is_a_ratio_of_means_with_a_jackknife_error():
     plain, reference = np.array([0.50, 0.52, 0.54]), np.array([0.60, 0.62, 0.64])
     part = closed(plain, plain + np.array([0.04, 0.05, 0.06]), reference)

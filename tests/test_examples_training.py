@@ -13,7 +13,7 @@ from examples.config import Config
 from examples.networks import LAYERS
 
 TINY = Config("digits", 64, 32, batch_size=16, epochs=2, network="tiny")
-MINI = Config("digits", 32, 8, batch_size=16, epochs=1)
+MINI = Config("digits", 4, 4, batch_size=2, epochs=1)
 CONTROLLED = dataclasses.replace(TINY, penalty="log_stable_rank", strength=0.3)
 
 
@@ -83,7 +83,7 @@ def test_an_ensemble_is_its_runs_one_by_one(penalty, digits):
 
 @pytest.mark.slow
 def test_an_ensemble_of_mini_alexnets_is_its_runs_one_by_one():
-    dataset = data.load("digits", train_size=32, test_size=8)
+    dataset = data.load("digits", train_size=4, test_size=4)
     configs = [dataclasses.replace(MINI, seed=seed) for seed in (0, 1)]
     together = training.train_ensemble(configs, dataset)
     for config, member in zip(configs, together, strict=True):
