@@ -13,7 +13,6 @@ from sklearn.datasets import load_digits
 SIDE = 28
 NUM_CLASSES = 10
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
-_CIFAR10 = "cifar-10-batches-bin"
 
 
 class DataError(Exception):
@@ -79,28 +78,37 @@ def _from_archive(archive: Path, name: str) -> bytes:
         raise DataError(f"{archive} cannot be read ({error}): fetch it again") from error
 
 
-def _cifar10_file(folder: Path, name: str) -> Split:
-    path, archive = folder / _CIFAR10 / name, folder / CIFAR10_ARCHIVE
-    unpacked = path.exists() or not archive.exists()
-    content = _read(path) if unpacked else _from_archive(archive, f"{_CIFAR10}/{name}")
+def read_cifar10(path: Path) -> Split:
+    """The images of one file of CIFAR-10's binary layout, as bytes `[n, 32, 32, 3]`, and labels.
+
+    Where its folder was not unpacked, they come from the archive beside it.
+    """
+    archive = path.parent.with_name(CIFAR10_ARCHIVE)
+    packed = not path.exists() and archive.exists()
+    content = _from_archive(archive, f"{path.parent.name}/{path.name}") if packed else _read(path)
     record = 1 + 3 * 32 * 32
     if not content or len(content) % record:
         raise DataError(
-            f"{path if unpacked else archive} has {len(content)} bytes"
-            f"{'' if unpacked else f' in {name}'}, which is no multiple of {record} (a label and"
+            f"{path} has {len(content)} bytes, which is no multiple of {record} (a label and"
             " 3 x 32 x 32 pixels): fetch it again in the binary layout"
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, record)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    return planes.transpose(0, 2, 3, 1), records[:, 0]
+
+
+def _cifar10_file(path: Path) -> Split:
+    images, labels = read_cifar10(path)
     crop = slice(2, 2 + SIDE)
-    return planes[:, :, crop, crop].transpose(0, 2, 3, 1), records[:, 0]
+    return images[:, crop, crop], labels
 
 
 def _cifar10(folder: Path) -> tuple[Split, Split]:
-    """CIFAR-10 in its binary layout, unpacked or not, cut to the central 28 x 28."""
-    parts = [_cifar10_file(folder, f"data_batch_{i}.bin") for i in range(1, 6)]
+    """CIFAR-10 in its binary layout, cut to the central 28 x 28."""
+    folder = folder / "cifar-10-batches-bin"
+    parts = [_cifar10_file(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return (images, labels), _cifar10_file(folder, "test_batch.bin")
+    return (images, labels), _cifar10_file(folder / "test_batch.bin")
 
 
 def _idx(path: Path) -> np.ndarray:

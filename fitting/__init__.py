@@ -2,6 +2,9 @@
 
 from ._bulk_fit import MarchenkoPasturFit as MarchenkoPasturFit
 from ._bulk_fit import fit_marchenko_pastur as fit_marchenko_pastur
+from ._comparison import Comparison as Comparison
+from ._comparison import compare as compare
+from ._comparison import compare_values as compare_values
 from ._distributions import DistributionComparison as DistributionComparison
 from ._distributions import compare_distributions as compare_distributions
 from ._evaluate import evaluate as evaluate
@@ -33,6 +36,7 @@ from ._universality import UniversalityClass as UniversalityClass
 from ._universality import universality_class as universality_class
 
 __all__ = [
+    "Comparison",
     "DistributionComparison",
     "LocalizationMeasures",
     "LocalizationResult",
@@ -49,7 +53,9 @@ __all__ = [
     "UniversalityClass",
     "bootstrap_sigma",
     "classify_phase",
+    "compare",
     "compare_distributions",
+    "compare_values",
     "evaluate",
     "fit_marchenko_pastur",
     "fit_power_law",

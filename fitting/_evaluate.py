@@ -91,7 +91,7 @@ def evaluate(
         for name, reason in reasons.items()
         if reason
     ]
-    return make_report(rows, skipped, spectra)
+    return make_report(rows, skipped, spectra, conv=conv)
 
 
 def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None) -> str:
@@ -120,7 +120,8 @@ def _kind(name: str, layer: Layer) -> str:
 
 def _spectra(layer: Layer, *, pooled: bool) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Index in the batch and eigenvalues, NaN where a matrix has entries that are not finite."""
-    W: NDArray[np.float64] = np.asarray(layer.weight).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is one like any other
+        W: NDArray[np.float64] = np.asarray(layer.weight).astype(np.float64)
     finite = np.isfinite(W.sum(axis=(-2, -1), keepdims=True))
     # LAPACK raises on NaN, for the whole batch.
     spectra = np.linalg.svd(np.where(finite, W, 0.0), compute_uv=False) ** 2

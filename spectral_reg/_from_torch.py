@@ -1,14 +1,19 @@
 """PyTorch state dicts as Flax parameters."""
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-# What wrappers put in front of every name: DataParallel, torch.compile, Lightning and the like.
-PREFIXES = ("module.", "_orig_mod.", "model.")
+# What wrappers put in front of every name: DataParallel, Lightning and the like.
+PREFIXES = ("module.", "model.")
+# What torch.compile, FSDP and activation checkpointing put in the middle too: no module's own name.
+WRAPPERS = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.(?=[^.])"
+)
 RENAMED = {"running_mean": "mean", "running_var": "var"}
 EMBEDDING = re.compile(r"(^|[._])(embed\w*|embeddings?|wte|wpe|tok\w*_emb\w*)(\d*)$")
 
@@ -18,8 +23,9 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
     ``weight`` becomes ``kernel`` [in, out] (linear), ``kernel`` [*window, in, out] (convolution),
     ``scale`` (one axis) or ``embedding`` [num, features] (a module named like one); running
-    statistics become ``mean`` and ``var``. Everything else keeps its name and layout. Prefixes that
-    wrappers put in front of every name (``module.``, ``_orig_mod.``, ``model.``) are dropped.
+    statistics become ``mean`` and ``var``. Everything else keeps its name and layout. What wrappers
+    add to the names is dropped: ``module.`` and ``model.`` in front of all of them, and
+    ``_orig_mod.`` and its like anywhere.
 
     Args:
         state_dict: Names such as ``layer1.0.conv1.weight`` to tensors or NumPy arrays. torch is not
@@ -29,7 +35,8 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         Nested dict of NumPy arrays in the types of the tensors, bfloat16 included.
 
     Raises:
-        ValueError: If a name stands both for a tensor and for a module of tensors.
+        ValueError: If a name stands both for a tensor and for a module of tensors, or two tensors
+            get the same name.
         TypeError: If a value is neither a tensor nor an array.
 
     Example:
@@ -43,46 +50,82 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     exchanged; no spectrum depends on that.
     """
     params: dict[str, Any] = {}
-    for name, tensor in strip_prefixes(state_dict).items():
-        *parents, last = name.split(".")
-        leaf, array = _flax_leaf(".".join(parents), last, _as_numpy(name, tensor))
+    for name, (original, tensor) in strip_prefixes(state_dict).items():
+        array = tensor_values(tensor) if hasattr(tensor, "detach") else tensor
+        if not hasattr(array, "ndim"):
+            came = type(array).__name__
+            raise TypeError(f"{original!r} is of type {came}; expected a tensor or array")
+        path, axes = flax_path(name, array.ndim)
+        *parents, leaf = path.split("/")
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ValueError(f"{name!r} lies inside {parent!r}, which is itself a tensor")
+                raise ValueError(f"{original!r} lies inside {parent!r}, which is itself a tensor")
         if leaf in node:
-            raise ValueError(f"{name!r} and another tensor are both named {leaf!r} in Flax")
-        node[leaf] = array
+            raise ValueError(f"{original!r} and another tensor are both named {leaf!r} in Flax")
+        node[leaf] = np.asarray(array).transpose(axes)
     return params
 
 
-def strip_prefixes(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same tensors without the prefixes that every name shares."""
-    while state_dict:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state_dict)), None)
-        if prefix is None:
-            break
-        state_dict = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items()}
-    return state_dict
+def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Names without what wrappers add to them, to the original name and the tensor.
+
+    Raises:
+        ValueError: If two names become one.
+    """
+    names = {name: WRAPPERS.sub("", name) for name in state_dict}
+    while prefix := next((p for p in PREFIXES if _all_start_with(names.values(), p)), None):
+        names = {name: short.removeprefix(prefix) for name, short in names.items()}
+    stripped: dict[str, tuple[str, Any]] = {}
+    for name, short in names.items():
+        if short in stripped:
+            other = stripped[short][0]
+            raise ValueError(f"{other!r} and {name!r} are both {short!r} without their prefixes")
+        stripped[short] = name, state_dict[name]
+    return stripped
 
 
-def _as_numpy(name: str, tensor: Any) -> np.ndarray:
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu()
-        if str(tensor.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds every bfloat16
-            return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+def _all_start_with(names: Iterable[str], prefix: str) -> bool:
+    names = list(names)
+    return bool(names) and all(name.startswith(prefix) and name != prefix for name in names)
+
+
+def flax_path(name: str, ndim: int, kind: str = "") -> tuple[str, tuple[int, ...]]:
+    """A tensor's path in Flax, and the order of its axes there.
+
+    Args:
+        name: In PyTorch, such as ``layer1.0.conv1.weight``.
+        ndim: Its number of axes.
+        kind: Of its layer, where that is known: of those in ``fitting``'s ``Tensor``.
+    """
+    module, _, last = name.rpartition(".")
+    axes = tuple(range(ndim))
+    if last != "weight":
+        leaf = RENAMED.get(last, last)
+    elif ndim < 2:
+        leaf = "scale"
+    elif kind == "embedding" or (not kind and ndim == 2 and EMBEDDING.search(module)):
+        leaf = "embedding"
+    else:
+        leaf = "kernel"
+        axes = (*axes[2:], 0, 1) if kind == "conv_transpose" else (*axes[2:], 1, 0)
+    return "/".join((*filter(None, module.split(".")), leaf)), axes
+
+
+def tensor_values(tensor: Any) -> np.ndarray:
+    """The values of a PyTorch tensor, exactly, in its own type.
+
+    Raises:
+        TypeError: If neither NumPy nor ml_dtypes has the type.
+    """
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if hasattr(np, name):
         return tensor.numpy()
-    if not hasattr(tensor, "ndim"):
-        raise TypeError(f"{name!r} is of type {type(tensor).__name__}; expected a tensor or array")
-    return np.asarray(tensor)
-
-
-def _flax_leaf(module: str, name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
-    if name != "weight":
-        return RENAMED.get(name, name), array
-    if array.ndim < 2:
-        return "scale", array
-    if array.ndim == 2 and EMBEDDING.search(module):
-        return "embedding", array
-    return "kernel", array.transpose(*range(2, array.ndim), 1, 0)
+    if not (tensor.is_floating_point() and hasattr(ml_dtypes, name)):
+        raise TypeError(f"a tensor is of type {tensor.dtype}; expected one that NumPy knows")
+    # bfloat16 and the 8-bit types, by their bits.
+    torch = sys.modules["torch"]  # the tensor's own
+    bits = tensor.view(torch.uint8 if tensor.itemsize == 1 else torch.int16)
+    return bits.numpy().view(getattr(ml_dtypes, name))

@@ -9,6 +9,7 @@ import pytest
 from matrices import DEGENERATE
 
 import spectral_reg as sr
+from spectral_reg import _tracking as tracking
 
 METRICS = {
     "alpha": sr.alpha,
@@ -181,3 +182,40 @@ def test_a_plain_function_cannot_be_tracked():
     transformation = sr.add_spectral_penalty(mean_square, 1.0, tracking="warm")
     with pytest.raises(ValueError, match="mean_square is a plain function"):
         transformation.init(next(drift((12, 8), 1)))
+
+
+@pytest.mark.parametrize("size", [40, 41])
+def test_tells_close_neighbours_apart(size):
+    # Only the two eigenvalues about which alpha's gradient jumps are close, and their vectors turn
+    # by half a right angle; the gradient follows at once.
+    rng = np.random.default_rng(0)
+    left, _ = np.linalg.qr(rng.standard_normal((100, size)))
+    right, _ = np.linalg.qr(rng.standard_normal((size, size)))
+    values = np.geomspace(1, 0.2, size)
+    edge = size // 2
+    values[edge] = values[edge - 1] * (1 - 1e-5)
+    turned = right.copy()
+    turned[:, edge - 1] = (right[:, edge - 1] + right[:, edge]) / np.sqrt(2)
+    turned[:, edge] = (right[:, edge] - right[:, edge - 1]) / np.sqrt(2)
+    trees = [
+        {"fc": {"kernel": jnp.asarray(left * values @ vectors.T, jnp.float32)}}
+        for vectors in (right, turned)
+    ]
+    *_, (gradient, _) = run(sr.alpha, trees, tracking="warm")
+    assert cosine(gradient, jax.grad(sr.alpha)(trees[-1]["fc"]["kernel"])) > 0.9999
+
+
+def test_sweeps_again_where_vectors_turn_far():
+    trees = list(drift((600, 200), 60, noise=0.005))[::6]
+    exact, warm = run(sr.alpha, trees), run(sr.alpha, trees, tracking="warm")
+    for (gradient, state), (tracked, tracked_state) in zip(exact, warm, strict=True):
+        assert tracked_state.penalty == pytest.approx(float(state.penalty), abs=5e-4)
+        assert cosine(gradient, tracked) > 0.999
+
+
+def test_stays_orthogonal_at_the_largest_rotation():
+    angles = np.random.default_rng(0).standard_normal((200, 200))
+    angles = angles - angles.T
+    angles *= tracking.MAX_ROTATION / np.sqrt(np.square(angles).sum() / 200)
+    V = tracking._rotate(jnp.eye(200), jnp.asarray(angles, jnp.float32))
+    np.testing.assert_allclose(V.T @ V, np.eye(200), atol=1e-6)

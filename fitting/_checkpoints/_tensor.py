@@ -1,7 +1,9 @@
 """A tensor of a checkpoint, read when it is asked for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +15,18 @@ class Tensor:
     A tree of these has the structure, names and shapes of a tree of arrays.
 
     Attributes:
-        shape: In Flax layout.
-        dtype: Name of its type, such as ``"bfloat16"``.
+        shape: In Flax layout, where the source says or its names tell what the axes are: kernels
+            [in, out], convolutions [*window, in / groups, out], transposed ones [*window, in,
+            out / groups], embeddings [num, features], recurrent kernels [..., in, gates * hidden].
+            Otherwise as in the file, such as PyTorch's ``weight_ih_l0`` [gates * hidden, in].
+        dtype: Name of its type, such as ``"bfloat16"``; NumPy or ml_dtypes has it, or there is a
+            ``reason``.
         read: Reads the values, in that layout. Picklable, so that another process can do it.
         origin: Its name in the file, where that differs from its path in the tree.
         reason: Why it is not to be measured, if that is known without its values.
+        kind: Of the layer, where the source says: dense, conv, conv_transpose, embedding, lstm or
+            gru. Empty where it is not known, as in a bare state dict.
+        groups: Of a grouped convolution, where the source says.
     """
 
     shape: tuple[int, ...]
@@ -25,8 +34,67 @@ class Tensor:
     read: Callable[[], np.ndarray]
     origin: str = ""
     reason: str = ""
+    kind: str = ""
+    groups: int = 1
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+
+def in_memory(array: np.ndarray, *, origin: str = "", reason: str = "") -> Tensor:
+    """A tensor whose values are there already."""
+    reason = reason or reason_of_type(array.dtype)
+    return Tensor(array.shape, array.dtype.name, partial(np.asarray, array), origin, reason)
+
+
+def without_values(shape: tuple[int, ...], dtype: str, *, origin: str, reason: str) -> Tensor:
+    """A tensor that is listed, but that nothing can read."""
+    return Tensor(shape, dtype, partial(_refuse, origin, reason), origin, reason)
+
+
+def reason_of_type(dtype: np.dtype[Any]) -> str:
+    """Why an array of this type is not to be measured; empty if it is one of numbers."""
+    registered_by_ml_dtypes = dtype.isbuiltin == 2
+    return "" if dtype.kind in "biufc" or registered_by_ml_dtypes else f"of type {dtype}"
+
+
+def transposed(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The tensor with its axes in another order."""
+    if axes == tuple(range(tensor.ndim)):
+        return tensor
+    shape = tuple(tensor.shape[axis] for axis in axes)
+    return replace(tensor, shape=shape, read=partial(_read_transposed, tensor.read, axes))
+
+
+def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The tensor with other axes over the same values."""
+    return replace(tensor, shape=shape, read=partial(_read_reshaped, tensor.read, shape))
+
+
+def merge(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors by path.
+
+    Raises:
+        ValueError: If two have the same.
+    """
+    merged: dict[str, Tensor] = {}
+    for path, tensor in tensors:
+        if path in merged:
+            names = f"{merged[path].origin or path!r} and {tensor.origin or path!r}"
+            raise ValueError(f"two tensors would both be named {path!r}: {names}; rename one")
+        merged[path] = tensor
+    return merged
+
+
+def _read_transposed(read: Callable[[], np.ndarray], axes: tuple[int, ...]) -> np.ndarray:
+    return read().transpose(axes)
+
+
+def _read_reshaped(read: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return read().reshape(shape)
+
+
+def _refuse(origin: str, reason: str) -> np.ndarray:
+    raise ValueError(f"{origin!r} cannot be read: {reason}")

@@ -1,60 +1,148 @@
 """PyTorch files, without running a stranger's code."""
 
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-PICKLED = (".pt", ".pth", ".th", ".bin", ".tar")
-# Where training scripts put the state dict among epochs and optimizer states, in this order.
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+import numpy as np
+
+from ._naming import flax_named
+from ._reading import missing_package, reading
+from ._safetensors_files import read_bytes
+from ._tensor import Tensor
+from ._torch_tensors import (
+    STAND_INS,
+    find_state_dict,
+    is_torch_tensor,
+    list_tensors,
+    torch_leaves,
+)
+
+PICKLED = (".pt", ".pth", ".th", ".bin", ".tar", ".ckpt")
+KIND = "PyTorch file"
+# From here on weights_only=True runs nothing of a file's.
+SAFE_TORCH = (2, 6)
 
 
-def read_torch(path: Path) -> dict[str, Any]:
-    """The tensors of a file's state dict, by their names in it.
+def open_torch(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file by its path in Flax; those outside its state dict with a reason.
 
     Raises:
-        ValueError: If the file is damaged, holds no tensors, or holds more than tensors (a pickle
-            with classes is refused, never run).
+        ValueError: If the file is damaged, holds no tensors, or needs classes to be loaded.
         ImportError: If torch is not installed.
     """
-    return _find_state_dict(_read_pickle(path), path)
+    weights, others = _read(path)
+    return flax_named(weights) | others
 
 
-def _read_pickle(path: Path) -> Any:
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file; those of its state dict by their names in it.
+
+    Raises:
+        ValueError: As for :func:`open_torch`.
+        ImportError: If torch is not installed.
+    """
+    weights, others = _read(path)
+    return weights | others
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     try:
         import torch
     except ImportError as error:
+        raise missing_package(path, "torch", "torch") from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
         raise ImportError(
-            f"reading {path.name} needs torch: pip install 'spectral-reg[torch]', or save the "
-            "weights as .safetensors"
-        ) from error
-    import pickle
+            f"reading {path.name} needs torch 2.6 or later, but {torch.__version__} is installed: "
+            "earlier ones can be made to run code by a file (CVE-2025-32434)"
+        )
+    with reading(path, KIND), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a pickle protocol that torch may not know all of
+        is_mappable = _is_mappable(path)
+        loaded = _load_places(path) if is_mappable else None
+        read_lazily = partial(_reader, path) if loaded is not None else None
+        if loaded is None:
+            loaded = _load(path, mmap=is_mappable)
+        return list_tensors(loaded, find_state_dict(loaded), read_lazily)
+
+
+def _is_mappable(path: Path) -> bool:
+    """Whether the values lie in the file as they do in memory; in older formats they do not."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if "constants.pkl" in records:
+            raise ValueError(
+                "it is a TorchScript program; save its weights: "
+                "torch.save(torch.jit.load(path).state_dict(), other_path)"
+            )
+        if "data.pkl" not in records:
+            raise ValueError("it is a zip archive, but none of torch.save")
+        if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
+            return False
+    return all(info.compress_type == zipfile.ZIP_STORED for info in records.values())
+
+
+def _load_places(path: Path) -> Any:
+    """What the file holds, its tensors without values; None if torch does not say where these are.
+
+    Quantized and sparse tensors have none that could be said, nor had any in early versions.
+    """
+    import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="meta", weights_only=True)
+    except Exception:  # whatever it is, the load with values says it better
+        return None
+    tensors = [leaf for _, leaf in torch_leaves(loaded, (), set()) if is_torch_tensor(leaf)]
+    return loaded if all(_is_placed(tensor) for tensor in tensors) else None
+
+
+def _is_placed(tensor: Any) -> bool:
+    plain = str(tensor.layout) == "torch.strided" and not tensor.is_quantized
+    return plain and hasattr(tensor.untyped_storage(), "_checkpoint_offset")
+
+
+def _load(path: Path, *, mmap: bool) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
+        refused = error
+    try:
+        with torch.serialization.safe_globals(list(STAND_INS)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError:
         raise ValueError(
-            f"{path.name} is no plain checkpoint: it is damaged, or holds Python objects beside "
-            "its tensors, and those are never loaded. Where you trust its source, open it yourself "
-            "and save the weights alone: torch.save(model.state_dict(), path)"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is no readable PyTorch file: {error}") from error
+            "it is damaged, or holds Python objects beside its tensors, and those are never "
+            "loaded. Where you trust its source, open it yourself and save the weights alone: "
+            "torch.save(model.state_dict(), path)"
+        ) from refused
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(hasattr(item, "detach") for item in value.values())
+def _reader(path: Path, tensor: Any) -> Callable[[], np.ndarray]:
+    """What reads a tensor's values from their place in the file."""
+    storage = tensor.untyped_storage()
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 0 if 0 in tensor.shape else 1 + sum((size - 1) * stride for size, stride in steps)
+    begin = tensor.storage_offset() * tensor.itemsize
+    offset, end = storage._checkpoint_offset + begin, begin + span * tensor.itemsize
+    if end > storage.nbytes() or offset + span * tensor.itemsize > path.stat().st_size:
+        raise ValueError(f"it ends before its tensor of shape {tuple(tensor.shape)} does")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return partial(_read_values, path, dtype, span, offset, tuple(tensor.shape), tensor.stride())
 
 
-def _find_state_dict(loaded: Any, path: Path) -> dict[str, Any]:
-    candidates = [loaded]
-    if isinstance(loaded, Mapping):
-        candidates += [loaded[key] for key in STATE_DICT_KEYS if key in loaded]
-    for candidate in candidates:
-        if _is_state_dict(candidate):
-            return {name: item for name, item in candidate.items() if hasattr(item, "detach")}
-    keys = list(loaded) if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise ValueError(
-        f"{path.name} holds no tensors where they are looked for: expected a state dict, or a dict "
-        f"with one under {', '.join(STATE_DICT_KEYS)}; it holds {keys}"
-    )
+def _read_values(
+    path: Path, dtype: str, span: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> np.ndarray:
+    flat = read_bytes(path, dtype, (span,), offset)
+    strides = [step * flat.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)

@@ -1,0 +1,45 @@
+"""What an example printed and what made it, as Markdown."""
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from examples import cells
+
+
+def write(path: Path, heading: str, sections: Sequence[str | Table], command: str) -> Path:
+    """Writes tables and paragraphs, then the command, commit and machine behind them.
+
+    Args:
+        path: The Markdown file.
+        heading: Its title.
+        sections: Paragraphs of Markdown, and tables, which are written as they are printed.
+        command: The command that makes it.
+
+    Returns:
+        The path.
+    """
+    lines = [f"# {heading}", ""]
+    for section in sections:
+        if isinstance(section, str):
+            lines += [section, ""]
+            continue
+        text = StringIO()
+        Console(file=text, width=120).print(section)
+        printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
+        lines += ["```", *printed, "```", ""]
+    made = cells.origin()
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    lines += [
+        f"- command: `{command}`",
+        f"- commit: {made['commit']}",
+        f"- machine: {made['processor']}, {made['num_cores']} cores, {made['system']}",
+        f"- versions: Python {made['python']}, {versions}",
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path

@@ -1,0 +1,45 @@
+"""The names in a file as paths in Flax."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from spectral_reg._from_torch import flax_path, strip_prefixes
+
+from ._tensor import Tensor, merge, transposed
+
+# The parts of a training state that are no weights: where its names begin, and anywhere in them.
+TRAINING = re.compile(r"(opt|optim|optimizers?|schedulers?|lr_schedulers?|scaler)(_\w*)?")
+OPTIMIZER = re.compile(r"opt_state|optimizers?|optimizer_states?|optimizer_state_dict")
+NUMBERS = re.compile(r"(\d+)")
+
+
+def flax_named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their paths in Flax, in its layouts.
+
+    A name with slashes is such a path already. Others are PyTorch's, and ``kernel`` and the like,
+    which PyTorch does not know, stay what they are.
+
+    Raises:
+        ValueError: If two tensors get the same path.
+    """
+    named = []
+    for short, (origin, tensor) in strip_prefixes(tensors).items():
+        path, axes = short, tuple(range(tensor.ndim))
+        if "/" not in short:
+            path, axes = flax_path(short, tensor.ndim, tensor.kind)
+        named.append((path, transposed(replace(tensor, origin=origin), axes)))
+    return merge(named)
+
+
+def is_training_state(keys: tuple[str, ...]) -> bool:
+    """Whether keys lead into the state of an optimizer or the like."""
+    first, *others = keys
+    return bool(others and TRAINING.fullmatch(first)) or any(
+        OPTIMIZER.fullmatch(key) for key in others[:-1]
+    )
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """A key by which layer 2 sorts before layer 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in NUMBERS.split(name)]

@@ -1,0 +1,41 @@
+"""Live Flax nnx models, whose layers say what they are."""
+
+from dataclasses import replace
+from typing import Any
+
+from ._jax_files import open_pytree
+from ._tensor import Tensor
+
+KINDS = {
+    "Linear": "dense", "LinearGeneral": "dense", "Einsum": "dense", "Conv": "conv",
+    "ConvTranspose": "conv_transpose", "Embed": "embedding", "OptimizedLSTMCell": "lstm",
+    "GRUCell": "gru",
+}  # fmt: skip
+
+
+def is_nnx_module(value: Any) -> bool:
+    """Whether a value is a flax.nnx.Module."""
+    return any((base.__module__, base.__name__) == ("flax.nnx.module", "Module")
+               for base in type(value).__mro__)  # fmt: skip
+
+
+def open_nnx_module(module: Any) -> dict[str, Tensor]:
+    """Every leaf of a model by its path, with the kind of its layer."""
+    from flax import nnx  # of which the model is
+
+    layers = {"/".join(map(str, path)): layer for path, layer in nnx.iter_modules(module)}
+    return {path: _described(path, tensor, layers) for path, tensor in open_pytree(module).items()}
+
+
+def _described(path: str, tensor: Tensor, layers: dict[str, Any]) -> Tensor:
+    layer = path.rpartition("/")[0]
+    cell = _kind(layers.get(layer.rpartition("/")[0]))
+    # Inside these cells the gates of an input lie side by side in one dense layer.
+    kind = cell if cell in ("lstm", "gru") else _kind(layers.get(layer))
+    groups = getattr(layers.get(layer), "feature_group_count", 1) if kind == "conv" else 1
+    return replace(tensor, kind=kind, groups=groups)
+
+
+def _kind(layer: Any) -> str:
+    bases = (b.__name__ for b in type(layer).__mro__ if b.__module__.startswith("flax.nnx.nn."))
+    return next((KINDS[name] for name in bases if name in KINDS), "")

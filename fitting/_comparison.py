@@ -1,0 +1,253 @@
+"""Models compared: what was measured on each, and how it goes with their quality."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ._comparison_reading import read_comparison
+from ._evaluate import evaluate
+from ._layer_changes import layer_changes
+from ._quality_table import check_quality, quality_table
+from ._report import Report, load_report
+
+# How deep and how large a model is: what has to be ruled out before a metric explains its quality.
+CONTROLS = ("log_num_layers", "log_num_weights")
+# The metric of the first paper, which every other one is held against.
+REFERENCE = "mean_alpha_hat"
+# Means of the summary once more, in log10.
+REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models beside one another.
+
+    Attributes:
+        values: One row a model, one column a metric; natural logarithms.
+        quality: The quality of each model, such as its test accuracy; None where none was given.
+        table: One row a metric. Without a quality it has no columns. With one: ``num_models`` that
+            have a value, the regression ``slope`` and ``intercept`` of quality on the metric,
+            ``rmse`` and ``r2`` with their 95 % intervals (``_low``, ``_high``), Kendall's ``tau``
+            with its exact two-sided p-value ``tau_p`` and its range when any one model is left out,
+            ``expected_sign`` (-1 where the theory has the metric fall as the quality rises, 0 where
+            it claims nothing), for each control ``tau_given_...``, ``r_given_...`` and
+            ``p_given_...`` (partial rank and linear correlation, and the p-value of the latter),
+            and ``p_equal_to_reference``, the p-value of its correlation being as strong as that of
+            the reference metric. NaN where a statistic is not defined. The first rows are the
+            controls themselves.
+        layers: The matrices that all models share, one row each, columns by quantity and model;
+            ``spectrum_change`` is relative to the first model. None where none is shared.
+        controls: The columns of ``values`` that were held fixed.
+        reference: The metric that the others are held against.
+    """
+
+    values: pd.DataFrame
+    quality: pd.Series | None
+    table: pd.DataFrame
+    layers: pd.DataFrame | None = None
+    controls: tuple[str, ...] = ()
+    reference: str = REFERENCE
+
+    @property
+    def reading(self) -> list[str]:
+        """What the statistics say, in sentences; empty without a quality."""
+        if self.quality is None:
+            return []
+        return read_comparison(self.table, self.controls, self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain lists and dicts, None where a value is missing."""
+        return {
+            "format": FORMAT,
+            "values": _nested(self.values),
+            "quality": None if self.quality is None else self.quality.to_dict(),
+            "table": _nested(self.table),
+            "layers": None if self.layers is None else _layer_records(self.layers),
+            "controls": list(self.controls),
+            "reference": self.reference,
+            "reading": self.reading,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Writes :meth:`to_dict` as JSON, whole or not at all, and gives the path back."""
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps(self.to_dict(), indent=1))
+        os.replace(partial, path)
+        return path
+
+    def plot(self, directory: str | Path) -> list[Path]:
+        """Draws the figures into a directory, which is made where it is missing.
+
+        With a quality, ``alpha_hat.png`` and ``metrics.png``: quality against the reference metric
+        and against every metric, with regression lines. Where layers are shared, ``layers.png``:
+        their metrics and changes against depth.
+
+        Returns:
+            The paths of the figures.
+
+        Raises:
+            ValueError: If there is neither a quality nor a shared layer to draw.
+        """
+        from ._comparison_figures import plot_comparison
+
+        return plot_comparison(self, Path(directory))
+
+
+def compare(
+    reports: Mapping[str, Report | str | Path], *, quality: Mapping[str, float] | None = None
+) -> Comparison:
+    """Compares models by every summary metric, and each metric with the models' quality.
+
+    Args:
+        reports: Names to reports, paths of saved reports (``.json``), or paths of checkpoints,
+            which are evaluated. At least two.
+        quality: Names to a number that is larger for a better model, such as test accuracy; names
+            of other models may be among them. At least four models, which had better be of one
+            task.
+
+    Returns:
+        A :class:`Comparison`: ``values``, ``table`` of statistics, and ``layers`` where the models
+        share any.
+
+    Raises:
+        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+        FileNotFoundError: If a path does not exist.
+
+    Example:
+        >>> import numpy as np, fitting
+        >>> scales = {"first": 1.0, "second": 0.5}
+        >>> weights = np.random.default_rng(0).normal(size=(90, 60))
+        >>> models = {name: {"fc": {"kernel": weights * scale}} for name, scale in scales.items()}
+        >>> reports = {name: fitting.evaluate(m, progress=False) for name, m in models.items()}
+        >>> comparison = fitting.compare(reports)
+        >>> comparison.values["mean_log_spectral_norm"].diff()["second"].round(3)
+        np.float64(-0.693)
+        >>> float(comparison.layers["spectrum_change", "second"].iloc[0].round(3))
+        0.5
+
+    The first rows of the table are the controls, the logs of the number of layers and of the
+    measured weights: where these go with the quality as well as a metric does, the models do not
+    show that the metric measures more than depth or size.
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Figures 2 and 3.
+    """
+    if len(reports) < 2:
+        raise ValueError(f"{len(reports)} models to compare; expected at least 2")
+    if quality is not None:
+        check_quality(quality, list(reports))  # before the time that an evaluation takes
+    loaded = {name: _report(report) for name, report in reports.items()}
+    values = pd.DataFrame.from_dict(
+        {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
+        orient="index",
+    )
+    return compare_values(values, quality=quality, controls=CONTROLS, layers=layer_changes(loaded))
+
+
+def compare_values(
+    values: pd.DataFrame,
+    *,
+    quality: Mapping[str, float] | pd.Series | None,
+    controls: Sequence[str] = (),
+    reference: str = REFERENCE,
+    layers: pd.DataFrame | None = None,
+) -> Comparison:
+    """Compares models by a table of numbers, such as a published one.
+
+    Args:
+        values: One row a model, one column a metric.
+        quality: Index of ``values`` to a number that is larger for a better model; None for none.
+        controls: Columns to hold fixed in the partial statistics.
+        reference: Column to hold the others against.
+        layers: As in :class:`Comparison`.
+
+    Returns:
+        A :class:`Comparison`.
+
+    Raises:
+        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+
+    Example:
+        >>> import pandas as pd, fitting
+        >>> models = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+        >>> alpha_hat = [2.720, 1.746, 1.408, 0.666, 0.431]
+        >>> values = pd.DataFrame({"mean_alpha_hat": alpha_hat}, index=models)
+        >>> top1 = dict(zip(models, [69.76, 73.31, 76.13, 77.37, 78.31]))
+        >>> comparison = fitting.compare_values(values, quality=top1)
+        >>> comparison.table[["rmse", "r2", "tau", "tau_p"]].round(3)
+                         rmse     r2  tau  tau_p
+        mean_alpha_hat  0.604  0.962 -1.0  0.017
+
+    References:
+        Martin, Peng and Mahoney, Predicting trends in the quality of state-of-the-art neural
+        networks, Nature Communications 12:4122, 2021: the published tables.
+    """
+    missing = [name for name in controls if name not in values]
+    if missing:
+        raise ValueError(f"no column of values is named {missing}; it has {list(values)}")
+    ordered = [*controls, *(str(name) for name in values if name not in controls)]
+    values = values[ordered].astype("float64")
+    if quality is None:
+        return Comparison(values, None, pd.DataFrame(index=ordered), layers, tuple(controls))
+    chosen = check_quality(dict(quality), list(values.index))
+    table = quality_table(values, chosen, controls, reference)
+    return Comparison(values, chosen, table, layers, tuple(controls), reference)
+
+
+def _report(report: Report | str | Path) -> Report:
+    if isinstance(report, Report):
+        return report
+    path = Path(report)
+    return load_report(path) if path.suffix == ".json" else evaluate(path, progress=False)
+
+
+def _sizes(report: Report) -> dict[str, float]:
+    layers = report.layers
+    sides = layers[["rows", "cols"]].astype("float64")
+    # A pooled row stands for several matrices.
+    num_matrices = layers["num_eigenvalues"].astype("float64") / sides.min(axis=1)
+    num_weights = float((sides.prod(axis=1) * num_matrices).sum())
+    sizes = (report.summary["num_layers"], num_weights)
+    return dict(zip(CONTROLS, map(math.log, sizes), strict=True))
+
+
+def _metrics(report: Report) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in report.summary.items()
+        if not name.startswith("num_") and name not in REPEATED
+    }
+
+
+def _nested(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    rows = frame.to_dict("index")
+    return {
+        str(name): {str(column): _plain(value) for column, value in row.items()}
+        for name, row in rows.items()
+    }
+
+
+def _layer_records(layers: pd.DataFrame) -> list[dict[str, Any]]:
+    """One dict a matrix, with a dict of the models' values for each quantity."""
+    records: list[dict[Any, Any]] = layers.index.to_frame(index=False).to_dict("records")
+    for quantity in layers.columns.get_level_values(0).unique():
+        rows = layers[quantity].to_dict("records")
+        for record, row in zip(records, rows, strict=True):
+            record[quantity] = {str(model): _plain(value) for model, value in row.items()}
+    return records
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,148 @@
+"""The figures of a comparison: quality against each metric, and layers against depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ._comparison import Comparison
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "savefig.dpi": 100,
+}
+# Dark and light, so that greyscale tells them apart; the markers say it again.
+_COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
+_MARKERS = "osD^vP"
+_LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
+
+
+def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
+    """Draws what there is to draw; see :meth:`Comparison.plot`."""
+    import matplotlib
+
+    figures: dict[str, Figure] = {}
+    with matplotlib.rc_context(_STYLE):
+        if comparison.quality is not None:
+            if comparison.reference in comparison.values:
+                figures["alpha_hat.png"] = _reference_figure(comparison)
+            figures["metrics.png"] = _metrics_figure(comparison)
+        # More models than there are markers are no picture of their layers.
+        if comparison.layers is not None and len(comparison.values) <= len(_MARKERS):
+            figures["layers.png"] = _layers_figure(comparison.layers, list(comparison.values.index))
+        if not figures:
+            raise ValueError(
+                "there is nothing to draw: expected a quality of each model, or layers that up to "
+                f"{len(_MARKERS)} models share"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(directory / name)
+    return [directory / name for name in figures]
+
+
+def _reference_figure(comparison: Comparison) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    _scatter(axes, comparison, comparison.reference, labels=True)
+    axes.set(xlabel=comparison.reference, ylabel="quality")
+    return figure
+
+
+def _metrics_figure(comparison: Comparison) -> Figure:
+    """Controls first, in bold, then the metrics by how much of the quality they explain."""
+    from matplotlib.figure import Figure
+
+    table = comparison.table
+    metrics = table.drop(index=list(comparison.controls)).sort_values("r2", ascending=False)
+    names = [*comparison.controls, *metrics.index[metrics["r2"].notna()]]
+    num_columns = 4
+    num_rows = -(-len(names) // num_columns)
+    figure = Figure(figsize=(10, 0.4 + 2.2 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        _scatter(axes, comparison, name, labels=False)
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("quality")
+    return figure
+
+
+def _scatter(axes: Axes, comparison: Comparison, name: str, *, labels: bool) -> None:
+    x, y = comparison.values[name], comparison.quality
+    assert y is not None
+    row = comparison.table.loc[name]
+    axes.plot(x, y, "o", color=_COLOURS[0], markersize=5 if labels else 4)
+    if np.isfinite(row["slope"]):
+        ends = np.array([x.min(), x.max()])
+        axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=_COLOURS[3], zorder=0)
+    title = f"R² {row['r2']:.2f}, τ {row['tau']:+.2f}, p {row['tau_p']:.1g}"
+    if not labels:
+        title = f"{name}\n{title}"
+    else:
+        title = f"RMSE {row['rmse']:.2f}, {title}, {row['num_models']:.0f} models"
+        axes.margins(0.12, 0.08)
+        _label(axes, x, y)
+    axes.set_title(title, fontweight="bold" if name in comparison.controls else "normal")
+
+
+def _label(axes: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Writes the models' names beside their points, on the side that has more room."""
+    middle = (x.min() + x.max()) / 2
+    height = np.ptp(y) or 1.0
+    written: list[tuple[float, bool]] = []
+    for model in y.sort_values().index:
+        if not np.isfinite(x[model]):
+            continue
+        left = bool(x[model] > middle)
+        # A name right above another is pushed up by a line.
+        near = any(side == left and y[model] - at < 0.03 * height for at, side in written)
+        written.append((float(y[model]), left))
+        axes.annotate(
+            str(model),
+            (x[model], y[model]),
+            (-6 if left else 6, 5 if near else -3),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=7.5,
+        )
+
+
+def _layers_figure(layers: pd.DataFrame, models: list[str]) -> Figure:
+    from matplotlib.figure import Figure
+
+    depth = np.arange(len(layers))
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    for axes, quantity in zip(figure.subplots(2, 2, sharex=True).flat, _LAYER_PANELS, strict=True):
+        for number, model in enumerate(models):
+            if model not in layers[quantity]:
+                continue
+            style = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 3.5}
+            values = layers[quantity][model].astype("float64")
+            axes.plot(depth, values, linestyle="", label=model, alpha=0.8, **style)
+        axes.set_title(
+            f"spectrum_change from {models[0]}" if quantity == "spectrum_change" else quantity
+        )
+        axes.grid(axis="y", alpha=0.25)
+        if quantity == "lambda_max":
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, None)
+        axes.legend(fontsize=8)
+        if axes.get_subplotspec().is_last_row():
+            axes.set_xlabel("shared matrix, in the order of the report")
+    return figure

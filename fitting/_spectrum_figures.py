@@ -1,0 +1,148 @@
+"""A page of spectra with their fits, two drawings for each matrix."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bulk_fit import fit_marchenko_pastur
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ._report import Report
+
+Row = dict[str, Any]
+_NUM_ROWS, _NUM_COLUMNS = 5, 2
+PER_PAGE = _NUM_ROWS * _NUM_COLUMNS
+_BARS, _LAW, _DOTS = "#b9c4d0", "#c8102e", "#123a6b"
+
+
+def label(row: Row, *, length: int = 44) -> str:
+    """A matrix by name and place, the start cut off where it is long."""
+    name = row["name"].removesuffix("/kernel") + (f"[{row['index']}]" if row["index"] else "")
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def draw_spectra(report: Report, rows: Sequence[Row]) -> Figure:
+    """Tail on log-log axes and bulk on linear ones, for up to a page of matrices."""
+    from matplotlib.figure import Figure
+
+    num_rows = -(-len(rows) // _NUM_COLUMNS)
+    figure = Figure(figsize=(13.0, 1.0 + 2.3 * num_rows))
+    grid = figure.subplots(num_rows, 2 * _NUM_COLUMNS, squeeze=False)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.052, right=0.99, top=1 - 0.75 / height, bottom=0.5 / height, wspace=0.2, hspace=0.6
+    )
+    figure.legend(handles=_key(), loc="upper center", ncols=5)
+    for i in range(num_rows * _NUM_COLUMNS):
+        line, column = divmod(i, _NUM_COLUMNS)
+        loglog, linear = grid[line, 2 * column : 2 * column + 2]
+        if i >= len(rows):
+            loglog.set_axis_off()
+            linear.set_axis_off()
+            continue
+        row = rows[i]
+        shape = f"{row['rows']} x {row['cols']}"
+        loglog.set_title(label(row), loc="left", fontweight="bold", fontsize=9)
+        phase = row["phase"] if isinstance(row["phase"], str) else ""
+        linear.set_title(f"{shape}   {phase}", loc="right", fontsize=9)
+        eigenvalues = report.spectra[row["name"], row["index"]]
+        if not (np.isfinite(eigenvalues).all() and eigenvalues.any()):
+            for axes in (loglog, linear):
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            loglog.text(0, 0.5, row["reason"], transform=loglog.transAxes)
+            continue
+        _draw_tail(loglog, row, eigenvalues)
+        _draw_bulk(linear, row, eigenvalues)
+        if line == num_rows - 1 or i + _NUM_COLUMNS >= len(rows):
+            loglog.set_xlabel("eigenvalue λ")
+            linear.set_xlabel("eigenvalue λ")
+    return figure
+
+
+def _key() -> list[Artist]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=_DOTS, marker=".", linestyle="", label="eigenvalues"),
+        Line2D([], [], color=_LAW, label="fit: power law, Marchenko-Pastur"),
+        Line2D([], [], color="0.5", linestyle=":", label="xmin, where the tail starts"),
+        Line2D([], [], color=_LAW, linestyle="--", linewidth=0.8, label="λ+, where noise ends"),
+        Line2D([], [], color="black", marker="v", markersize=4, linestyle="", label="spikes"),
+    ]
+
+
+def _note(axes: Axes, x: float, y: float, text: str) -> None:
+    """Text that lines behind it cannot make illegible."""
+    axes.text(
+        x,
+        y,
+        text,
+        transform=axes.transAxes,
+        ha="left" if x < 0.5 else "right",
+        va="bottom" if y < 0.5 else "top",
+        fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    )
+
+
+def _draw_tail(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
+    """The share of eigenvalues at or above each, free of bins, with the power law's."""
+    positive = np.sort(eigenvalues[eigenvalues > 0])[::-1]
+    share = np.arange(1, positive.size + 1) / eigenvalues.size
+    axes.plot(positive, share, ".", color=_DOTS, markersize=2.5)
+    axes.set(xscale="log", yscale="log", ylabel="share ≥ λ")
+    # The last few decades: what lies far below says nothing here.
+    axes.set_xlim(max(positive[-1], positive[0] * 1e-5) / 1.4, positive[0] * 1.6)
+    note = textwrap.fill(f"no fit: {row['reason']}", 40)
+    if row["valid"]:
+        x = np.array([row["xmin"], positive[0]])
+        law = row["num_tail"] / eigenvalues.size * (x / row["xmin"]) ** (1 - row["alpha"])
+        axes.plot(x, law, color=_LAW, linewidth=1.6)
+        axes.axvline(row["xmin"], color="0.5", linewidth=0.8, linestyle=":")
+        note = f"α = {row['alpha']:.2f} ± {row['sigma']:.2f}\ntail of {row['num_tail']}"
+    axes.minorticks_off()
+    _note(axes, 0.03, 0.05, note)
+
+
+def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
+    top = eigenvalues.max()
+    shape = (row["rows"], row["cols"])
+    # No single Marchenko-Pastur law describes the pooled eigenvalues of several matrices.
+    fit = fit_marchenko_pastur(eigenvalues, shape) if eigenvalues.size == min(shape) else None
+    # Without a law the most of the eigenvalues, but not where most are zero.
+    edge = max(np.quantile(eigenvalues, 0.9), top / 50)
+    if fit and fit.valid:
+        edge = fit.lambda_plus
+    limit = top * 1.03 if top < 5 * edge else 5 * edge
+    num_bins = int(np.clip(2 * np.sqrt(eigenvalues.size), 12, 80))
+    heights, edges = np.histogram(eigenvalues, num_bins, (0, limit))
+    heights = heights / eigenvalues.size / np.diff(edges)
+    axes.stairs(heights, edges, fill=True, color=_BARS)
+    note = "no Marchenko-Pastur bulk"
+    if fit and fit.valid:
+        x = np.linspace(0, min(fit.lambda_plus, limit), 400)[1:]
+        axes.plot(x, fit.density(x), color=_LAW, linewidth=1.4)
+        axes.axvline(fit.lambda_plus, color=_LAW, linewidth=0.8, linestyle="--")
+        spikes = [spike for spike in fit.spikes if spike <= limit]
+        ground = axes.get_xaxis_transform()
+        axes.plot(
+            spikes, [0.03] * len(spikes), "v", color="black", markersize=3.5, transform=ground
+        )
+        plural = "" if fit.num_spikes == 1 else "s"
+        note = f"λ+ = {fit.lambda_plus:.3g}\n{fit.num_spikes} spike{plural}"
+    elif fit is None:
+        note = "several matrices pooled:\nno single Marchenko-Pastur law"
+    if beyond := int((eigenvalues > limit).sum()):
+        note += f"\n{beyond} beyond, to {top:.3g} →"
+    _note(axes, 0.98, 0.96, note)
+    axes.set(xlim=(0, limit), ylim=(0, heights.max() * 1.25), ylabel="density", yticks=[])

@@ -1,0 +1,141 @@
+"""Pytrees in memory, Flax msgpack files and Orbax folders."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx, serialization
+from flax.training.train_state import TrainState
+
+from fitting._checkpoints import open_checkpoint
+
+TREE = {
+    "params": {
+        "fc": {"kernel": jnp.arange(6.0).reshape(2, 3).astype(jnp.bfloat16)},
+        "blocks": {"0": {"kernel": jnp.ones((3, 3, 2, 4))}},
+    },
+    "step": jnp.int32(3),
+}
+NAMES = {"params/fc/kernel", "params/blocks/0/kernel", "step"}
+
+
+def reads(tensor):
+    values = pickle.loads(pickle.dumps(tensor)).read()
+    assert (values.shape, values.dtype.name) == (tensor.shape, tensor.dtype)
+    return values
+
+
+def test_pytrees_of_every_framework():
+    assert open_checkpoint(TREE).keys() == NAMES
+    linear = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    for model in (linear, nnx.state(linear), nnx.state(linear, nnx.Param)):
+        assert open_checkpoint(model)["kernel"].shape == (4, 3)
+    variables = linen.Dense(3).init(jax.random.key(0), jnp.ones((1, 4)))
+    assert open_checkpoint(variables).keys() == {"params/kernel", "params/bias"}
+
+
+def test_a_live_nnx_module_says_what_its_layers_are():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(4, 8, (3, 3), feature_group_count=2, rngs=rngs)
+            self.up = nnx.ConvTranspose(4, 8, (3, 3), rngs=rngs)
+            self.words = nnx.Embed(10, 4, rngs=rngs)
+            self.blocks = nnx.List([nnx.Linear(3, 5, rngs=rngs)])
+            self.attention = nnx.MultiHeadAttention(2, 4, rngs=rngs)
+            self.cell = nnx.OptimizedLSTMCell(4, 8, rngs=rngs)
+            self.norm = nnx.LayerNorm(4, rngs=rngs)
+
+    tensors = open_checkpoint(nnx.eval_shape(lambda: Net(nnx.Rngs(0))))
+    described = {
+        name: (tensor.shape, tensor.kind, tensor.groups)
+        for name, tensor in tensors.items()
+        if name.endswith(("kernel", "embedding")) and "attention" not in name
+    }
+    assert described == {
+        "conv/kernel": ((3, 3, 2, 8), "conv", 2),
+        "up/kernel": ((3, 3, 4, 8), "conv_transpose", 1),
+        "words/embedding": ((10, 4), "embedding", 1),
+        "blocks/0/kernel": ((3, 5), "dense", 1),
+        "cell/dense_i/kernel": ((4, 32), "lstm", 1),
+        "cell/dense_h/kernel": ((8, 32), "lstm", 1),
+    }
+    assert tensors["attention/query/kernel"].kind == "dense"
+    assert tensors["norm/scale"].kind == ""
+
+
+def test_the_optimizer_of_a_train_state_is_no_weight():
+    params = {"fc": {"kernel": jnp.ones((4, 3))}}
+    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1))
+    measured = {name for name, tensor in open_checkpoint(state).items() if not tensor.reason}
+    assert measured == {"params/fc/kernel"}
+
+
+def test_leaves_that_are_no_numbers_have_a_reason():
+    tree = {
+        "key": jax.random.key(0),
+        "shape": jax.ShapeDtypeStruct((2, 3), jnp.float32),
+        "name": "text",
+        "rate": 0.1,
+        "object": np.array([{}], dtype=object),
+    }
+    reasons = {name: tensor.reason for name, tensor in open_checkpoint(tree).items()}
+    assert reasons == {
+        "key": "of type key<fry>",
+        "shape": "a shape without values",
+        "name": "no array but str",
+        "rate": "no array but float",
+        "object": "of type object",
+    }
+
+
+def test_two_leaves_of_one_path_are_refused():
+    with pytest.raises(ValueError, match="two tensors would both be named 'a/b'"):
+        open_checkpoint({"a/b": np.ones(1), "a": {"b": np.ones(1)}})
+
+
+def test_msgpack_files(tmp_path, monkeypatch):
+    pytest.importorskip("msgpack", reason="needs msgpack")
+    path = tmp_path / "flax_model.msgpack"
+    expected = np.asarray(TREE["params"]["fc"]["kernel"])
+    for chunk in (2**30, 8):  # in one piece, and in many
+        monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", chunk)
+        path.write_bytes(serialization.to_bytes(TREE))
+        for source in (path, tmp_path):
+            tensors = open_checkpoint(source)
+            assert tensors.keys() == NAMES
+            kernel = reads(tensors["params/fc/kernel"])
+            assert kernel.dtype == ml_dtypes.bfloat16
+            np.testing.assert_array_equal(kernel.astype(float), expected.astype(float))
+
+
+@pytest.mark.parametrize("options", [{}, {"use_ocdbt": False}, {"use_zarr3": True}], ids=str)
+def test_orbax_folders(tmp_path, options):
+    ocp = pytest.importorskip("orbax.checkpoint", reason="needs orbax-checkpoint")
+    folder = tmp_path / "saved"
+    tree = TREE | {"name": "text", "opt_state": {"mu": {"kernel": jnp.ones((2, 2))}}}
+    ocp.PyTreeCheckpointer(**options).save(folder, tree)
+    for path in (folder, tmp_path):  # itself, or the one that is within
+        tensors = open_checkpoint(path)
+        assert tensors.keys() == NAMES | {"name", "opt_state/mu/kernel"}
+        kernel = reads(tensors["params/fc/kernel"])
+        np.testing.assert_array_equal(kernel.astype(float), np.arange(6.0).reshape(2, 3))
+        assert tensors["name"].reason == "no array but text"
+        assert "optimizer" in tensors["opt_state/mu/kernel"].reason
+
+
+def test_orbax_folders_of_nnx_and_of_several_steps(tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint", reason="needs orbax-checkpoint")
+    state = nnx.state(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))
+    with ocp.StandardCheckpointer() as checkpointer:
+        for step in (1, 2):
+            checkpointer.save(tmp_path / str(step), state)
+    assert open_checkpoint(tmp_path / "1").keys() == {"kernel", "bias"}
+    with pytest.raises(ValueError, match="several Orbax checkpoints; name one of 1, 2"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "1" / "manifest.ocdbt").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="1 is no readable Orbax checkpoint"):
+        open_checkpoint(tmp_path / "1")

@@ -1,0 +1,268 @@
+"""PyTorch files and live modules: exact values, every tensor listed, no stranger's code run."""
+
+import pickle
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fitting
+from fitting._checkpoints import open_checkpoint
+
+torch = pytest.importorskip("torch", reason="needs torch, which the tests' requirements install")
+
+
+def weights(**tensors):
+    return {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+
+
+def save(path, checkpoint, **options):
+    torch.save(checkpoint, path, **options)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_values_are_exact_and_travel_to_other_processes(tmp_path, zipped):
+    torch.manual_seed(0)
+    dense = torch.randn(6, 4)
+    state_dict = weights(
+        fc__weight=dense,
+        half__weight=dense.half(),
+        brain__weight=dense.bfloat16(),
+        eight__weight=dense.to(torch.float8_e4m3fn),
+        view__weight=torch.randn(8, 9)[::2, 1:],
+        conv__weight=torch.randn(5, 3, 2, 4),
+        scalar=torch.tensor(3.0),
+        empty=torch.zeros(0, 3),
+        integer=torch.arange(3),
+    )
+    if not zipped:
+        del state_dict["eight.weight"]  # the old format has no such storage
+    path = save(tmp_path / "a.pt", state_dict, _use_new_zipfile_serialization=zipped)
+    tensors = open_checkpoint(path)
+    assert {tensor.origin for tensor in tensors.values()} == set(state_dict)
+    for name, tensor in tensors.items():
+        values = pickle.loads(pickle.dumps(tensor)).read()
+        expected = state_dict[tensor.origin]
+        assert (values.shape, values.dtype.name) == (tensor.shape, tensor.dtype), name
+        if name.endswith("kernel"):
+            expected = expected.permute(*range(2, expected.ndim), 1, 0)
+        np.testing.assert_array_equal(values.astype(float), expected.double().numpy())
+    assert tensors["brain/kernel"].read().dtype == ml_dtypes.bfloat16
+    assert tensors["conv/kernel"].shape == (2, 4, 3, 5)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_tensors_outside_the_state_dict_are_listed_with_a_reason(tmp_path, zipped):
+    checkpoint = {
+        "epoch": 3,
+        "model_state_dict": weights(module___orig_mod__fc__weight=torch.ones(3, 2)),
+        "optimizer_state_dict": {"state": {0: {"momentum_buffer": torch.ones(3, 2)}}},
+        "best": torch.tensor(0.9),
+    }
+    path = save(tmp_path / "a.pth.tar", checkpoint, _use_new_zipfile_serialization=zipped)
+    tensors = open_checkpoint(path)
+    assert {name: tensor.reason for name, tensor in tensors.items()} == {
+        "fc/kernel": "",
+        "optimizer_state_dict/state/0/momentum_buffer": (
+            "not in the state dict, under 'optimizer_state_dict'"
+        ),
+        "best": "not in the state dict, under 'best'",
+    }
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda sd: sd,
+        lambda sd: {"state_dict": sd},
+        lambda sd: {"model": {"state_dict": sd}},
+        lambda sd: {"epoch": 1, "net": sd},
+        lambda sd: {"module." + name: tensor for name, tensor in sd.items()},
+        lambda sd: {"model.module._orig_mod." + name: tensor for name, tensor in sd.items()},
+    ],
+)
+def test_usual_keys_and_prefixes_in_any_nesting(tmp_path, wrapped):
+    path = save(tmp_path / "a.ckpt", wrapped(weights(fc__weight=torch.ones(3, 2))))
+    assert open_checkpoint(path)["fc/kernel"].shape == (2, 3)
+
+
+def test_several_networks_are_all_weights(tmp_path):
+    network = weights(fc__weight=torch.ones(3, 2))
+    path = save(tmp_path / "gan.pt", {"generator": network, "discriminator": dict(network)})
+    assert set(open_checkpoint(path)) == {"generator/fc/kernel", "discriminator/fc/kernel"}
+
+
+def test_a_live_module_says_what_its_layers_are():
+    net = torch.nn.ModuleDict(
+        {
+            "fc": torch.nn.Linear(4, 3),
+            "conv": torch.nn.Conv2d(4, 6, (2, 3), groups=2),
+            "up": torch.nn.ConvTranspose2d(6, 4, (2, 3), groups=2),
+            "embed": torch.nn.Embedding(10, 5),
+            "lstm": torch.nn.LSTM(4, 3),
+            "norm": torch.nn.BatchNorm1d(3),
+        }
+    )
+    tensors = open_checkpoint(torch.nn.DataParallel(net))
+    described = {name: (t.shape, t.kind, t.groups) for name, t in tensors.items() if t.ndim > 1}
+    assert described == {
+        "fc/kernel": ((4, 3), "dense", 1),
+        "conv/kernel": ((2, 3, 2, 6), "conv", 2),
+        "up/kernel": ((2, 3, 6, 2), "conv_transpose", 2),
+        "embed/embedding": ((10, 5), "embedding", 1),
+        "lstm/weight_ih_l0": ((12, 4), "lstm", 1),
+        "lstm/weight_hh_l0": ((12, 3), "lstm", 1),
+    }
+    up = pickle.loads(pickle.dumps(tensors["up/kernel"])).read()
+    np.testing.assert_array_equal(up.transpose(2, 3, 0, 1), net["up"].weight.detach().numpy())
+    assert open_checkpoint(net.state_dict()).keys() == tensors.keys()
+
+
+def test_what_holds_no_plain_numbers_has_a_reason(tmp_path):
+    state_dict = weights(
+        sparse__weight=torch.eye(3).to_sparse(),
+        absent__weight=torch.zeros(2, 2, device="meta"),
+        eight__weight=torch.ones(4, 4).to(torch.float8_e4m3fn),
+        eight__weight_scale=torch.ones(4),
+        bits__weight=torch.ones(4, 1, dtype=torch.uint8),
+        bits__weight__absmax=torch.ones(2),
+        gptq__qweight=torch.ones(4, 4, dtype=torch.int32),
+        gptq__scales=torch.ones(2, 4),
+    )
+    reasons = {
+        name: tensor.reason
+        for name, tensor in open_checkpoint(save(tmp_path / "a.pt", state_dict)).items()
+    }
+    assert reasons == {
+        "sparse/kernel": "of layout torch.sparse_coo",
+        "absent/kernel": "it was saved without values",
+        "eight/kernel": "quantized to float8_e4m3fn, with its scales in 'eight.weight_scale'",
+        "eight/weight_scale": "",
+        "bits/kernel": "quantized to uint8, with its scales in 'bits.weight.absmax'",
+        "bits/weight/absmax": "part of a quantized layer (absmax)",
+        "gptq/qweight": "part of a quantized layer (qweight)",
+        "gptq/scales": "part of a quantized layer (scales)",
+    }
+
+
+def test_duplicates_after_the_prefixes_are_refused(tmp_path):
+    state_dict = {"a._orig_mod.fc.weight": torch.ones(2, 2), "a.fc.weight": torch.ones(2, 2)}
+    path = save(tmp_path / "twice.pt", state_dict)
+    message = r"twice\.pt.*'a\._orig_mod\.fc\.weight' and 'a\.fc\.weight' are both 'a\.fc\.weight'"
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(path)
+
+
+def test_a_name_of_both_a_tensor_and_a_module_is_kept(tmp_path):
+    path = save(tmp_path / "a.pt", {"a.b": torch.ones(2, 2), "a.b.c": torch.ones(1)})
+    assert set(open_checkpoint(path)) == {"a/b", "a/b/c"}
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle", "in a stand-in"])
+def test_a_malicious_pickle_does_not_run(tmp_path, form):
+    target = tmp_path / "planted"
+    payload = {"fc.weight": torch.ones(12, 12), "payload": Malicious(target)}
+    path = tmp_path / "bad.pth.tar"
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(payload, protocol=2))
+    elif form == "in a stand-in":
+        payload["fc.weight"] = [_recipe(Malicious(target))]
+        save(path, payload)
+    else:
+        save(path, payload, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(ValueError, match=r"bad\.pth\.tar .*never loaded"):
+        fitting.evaluate(path, progress=False)
+    assert not target.exists()
+    # The payload is live: were it run, the file would be there.
+    torch.load(path, weights_only=False) if form != "bare pickle" else pickle.loads(
+        path.read_bytes()
+    )
+    assert target.exists()
+
+
+def test_versions_of_torch_that_files_can_make_run_code_are_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.pt", weights(fc__weight=torch.ones(3, 2)))
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ImportError, match=r"torch 2\.6 or later, but 2\.5\.1"):
+        open_checkpoint(path)
+
+
+def _recipe(argument):
+    """An object that a pickle describes as argparse.Namespace, which has a stand-in."""
+    import argparse
+
+    return argparse.Namespace(inner=argument)
+
+
+def test_stand_ins_hold_what_they_are_given_and_do_nothing(tmp_path):
+    checkpoint = {
+        "state_dict": weights(fc__weight=torch.ones(3, 2)),
+        "args": _recipe(torch.ones(2)),
+        "best": np.float64(0.9),
+        "random_state": np.arange(3),
+    }
+    tensors = open_checkpoint(save(tmp_path / "a.pt", checkpoint))
+    np.testing.assert_array_equal(tensors["fc/kernel"].read(), np.ones((2, 3)))
+    assert [tensor.reason for tensor in tensors.values()] == [
+        "",
+        "not in the state dict, under 'args'",
+        "not in the state dict, under 'random_state'",
+    ]
+    assert "argparse" not in {known.__module__ for known in torch.serialization.get_safe_globals()}
+
+
+def test_nested_references_are_followed_once(tmp_path):
+    """Lists of two references each, sixty deep: 2^60 ways lead to the same tensor."""
+    nested = [torch.ones(2)]
+    for _ in range(60):
+        nested = [nested, nested]
+    path = save(tmp_path / "a.pt", {"fc.weight": torch.ones(3, 2), "nested": nested})
+    assert [tensor.shape for tensor in open_checkpoint(path).values()] == [(2, 3), (2,)]
+
+
+def test_numpy_arrays_in_a_pickle_are_listed_but_not_loaded(tmp_path):
+    state_dict = {"fc.weight": torch.ones(3, 2), "np.weight": np.ones((2, 3))}
+    tensors = open_checkpoint(save(tmp_path / "a.pt", state_dict))
+    assert tensors["np/scale"].reason == "a pickled NumPy array, never loaded"
+    assert tensors["fc/kernel"].read().shape == (2, 3)
+
+
+def test_files_that_are_no_checkpoints_of_weights(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a.txt", "text")
+    save(tmp_path / "b.pt", {"epoch": 3})
+    save(tmp_path / "c.pt", torch.nn.Linear(2, 2))
+    with zipfile.ZipFile(tmp_path / "d.pt", "w") as archive:
+        archive.writestr("d/constants.pkl", b"")
+    for name, message in (
+        ("a.pt", "none of torch.save"),
+        ("b.pt", r"holds no tensors .* it holds the keys \['epoch'\]"),
+        ("c.pt", "save the weights alone"),
+        ("d.pt", "TorchScript"),
+    ):
+        with pytest.raises(ValueError, match=rf"(?s){name} .*{message}"):
+            open_checkpoint(tmp_path / name)
+
+
+def test_the_thinned_distiller_models_load_by_stand_ins(checkpoints):
+    folder = checkpoints / "distiller_resnet20"
+    name = "checkpoint_trained_channel_regularized_resnet20"
+    for file in (f"{name}.pth.tar", f"{name}_finetuned.pth.tar"):
+        tensors = open_checkpoint(folder / file)
+        kernels = {path: t for path, t in tensors.items() if path.endswith("kernel")}
+        assert len(kernels) == 22
+        assert kernels["layer3/0/conv1/kernel"].read().shape == (3, 3, 32, 52)
+        under = {t.reason.partition("under ")[2] for t in tensors.values() if t.reason}
+        assert "'thinning_recipes'" in under
