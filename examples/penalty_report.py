@@ -33,8 +33,8 @@ def _table(*headers: str) -> Table:
 
 
 def search_table(now: Stages, rows: dict[Config, Row]) -> Table:
-    """Every run of the search, and the controls: accuracies and where FC1 and FC2 ended up."""
-    result = _table("penalty", "strength", "train", "valid.", "FC1 R_s", "FC1 phase", "FC2 phase")
+    """Every run of the search, and the controls: accuracies, FC1's stable rank, both phases."""
+    result = _table("penalty", "strength", "train", "valid.", "R_s", "FC1 phase", "FC2 phase")
 
     def add(name: str, config: Config) -> None:
         if config in rows:
@@ -52,10 +52,8 @@ def search_table(now: Stages, rows: dict[Config, Row]) -> Table:
 
     for penalty, runs in now.search.items():
         for multiple, config in sorted(runs.items()):
-            names = {"": f"none, b = {config.batch_size}"}
-            names["reference"] = f"none, b = {config.batch_size}"
             best = "*" if now.best.get(penalty) == multiple else ""
-            add(names.get(penalty, penalty) + best, config)
+            add(f"{penalty}{best}" if config.penalty else f"none, b = {config.batch_size}", config)
         if penalty in now.controls:
             add("  control of *", now.controls[penalty])
     return result
@@ -201,6 +199,7 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
         )
         for axes in (phases, accuracy):
             axes.grid(axis="y", alpha=0.25)
+            axes.set_title(axes.get_title(), pad=14)
         handles = [
             Line2D([], [], marker=marker, ls="", color=colour, mec="black", label=phase)
             for phase, (colour, marker) in figures.PHASES.items()

@@ -106,6 +106,18 @@ def test_runs_that_differ_in_more_than_their_seeds_are_no_ensemble(digits):
         training.train_ensemble([TINY, dataclasses.replace(TINY, learning_rate=1.0)], digits)
 
 
+def test_every_epoch_and_seed_has_an_order_of_its_own_with_each_image_once():
+    config = dataclasses.replace(TINY, batch_size=30)
+    orders = [
+        training._batches(dataclasses.replace(config, seed=seed), epoch, 64)
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    ]
+    for order in orders:
+        assert order.shape == (2, 30)
+        assert len(np.unique(order)) == 60
+    assert len({order.tobytes() for order in orders}) == 3
+
+
 def test_initial_weights_depend_on_the_seed_alone():
     def kernel(**changes):
         _, params, _ = steps.initial(dataclasses.replace(MINI, **changes))
