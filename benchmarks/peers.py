@@ -17,7 +17,12 @@ ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def ask(
-    name: str, installs: Sequence[Sequence[str]], worker: str, arrays: Mapping[str, np.ndarray]
+    name: str,
+    installs: Sequence[Sequence[str]],
+    worker: str,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    python: Path | None = None,
 ) -> Any:
     """Runs a script of this folder in the peers' environment, on one core.
 
@@ -26,16 +31,23 @@ def ask(
         installs: Arguments of `pip install`, one call each.
         worker: The script. It gets the path of an .npz file, and prints JSON as its last line.
         arrays: What the file holds.
+        python: Of an environment that is there already, to be used instead.
 
     Returns:
         What the script printed.
     """
     folder = ENVIRONMENTS / name
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
+    if python is None and not (folder / "ready").exists():
         print("installing", *(" ".join(arguments) for arguments in installs), file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         for arguments in installs:
             subprocess.run([*pip, *arguments], check=True)
         (folder / "ready").touch()
@@ -43,7 +55,13 @@ def ask(
         path = Path(temporary) / "arrays.npz"
         np.savez(path, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         answer = subprocess.run(
-            [python, "-W", "ignore", Path(__file__).with_name(worker), path],
+            [
+                python or folder / "bin" / "python",
+                "-W",
+                "ignore",
+                Path(__file__).with_name(worker),
+                path,
+            ],
             env=os.environ | ONE_CORE,
             stdout=subprocess.PIPE,
             text=True,

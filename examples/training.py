@@ -156,6 +156,7 @@ def train(
     dataset: Dataset,
     on_images: OnImages = lambda num_images: None,
     norms: np.ndarray | None = None,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> Outcome:
     """Trains one network and measures it.
 
@@ -166,6 +167,7 @@ def train(
         dataset: What `config.data` names, in the sizes that it names.
         on_images: Told, now and then, how many images were trained on since the last time.
         norms: For a norm-matched control, the `norms` of the run that it is the control of.
+        optimizer: In the place of the one that the configuration names.
 
     Returns:
         The state, the metrics and the arrays.
@@ -175,7 +177,10 @@ def train(
     """
     _check(config, dataset, norms)
     record = _Record(config, dataset)
-    optimizer, step = _jitted_step(dataclasses.replace(config, seed=0))
+    if optimizer is None:
+        optimizer, step = _jitted_step(dataclasses.replace(config, seed=0))
+    else:
+        step = jax.jit(step_of(config, record.graph, optimizer), donate_argnums=0)
     state = State(record.params, record.batch_stats, optimizer.init(record.params))
     images, labels = jnp.asarray(dataset.train_images), jnp.asarray(record.labels)
     # Reading a result waits for the device: seldom enough to cost nothing, often enough for a bar.

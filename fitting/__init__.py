@@ -2,12 +2,12 @@
 
 from ._bulk_fit import MarchenkoPasturFit as MarchenkoPasturFit
 from ._bulk_fit import fit_marchenko_pastur as fit_marchenko_pastur
-from ._comparison import Comparison as Comparison
-from ._comparison import compare as compare
-from ._comparison import compare_values as compare_values
+from ._comparison._comparison import Comparison as Comparison
+from ._comparison._comparison import compare as compare
+from ._comparison._comparison import compare_values as compare_values
 from ._distributions import DistributionComparison as DistributionComparison
 from ._distributions import compare_distributions as compare_distributions
-from ._evaluate import evaluate as evaluate
+from ._evaluation._evaluate import evaluate as evaluate
 from ._goodness import bootstrap_sigma as bootstrap_sigma
 from ._goodness import goodness_of_fit as goodness_of_fit
 from ._localization import LocalizationMeasures as LocalizationMeasures
@@ -25,8 +25,8 @@ from ._pool import PooledSpectrum as PooledSpectrum
 from ._pool import pool_spectra as pool_spectra
 from ._power_law import PowerLawFit as PowerLawFit
 from ._power_law import fit_power_law as fit_power_law
-from ._report import Report as Report
-from ._report import load_report as load_report
+from ._reports._report import Report as Report
+from ._reports._report import load_report as load_report
 from ._spikes import SpikeSignals as SpikeSignals
 from ._spikes import spike_signals as spike_signals
 from ._tracy_widom import largest_eigenvalue_law as largest_eigenvalue_law

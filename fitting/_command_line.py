@@ -8,9 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+import spectral_reg as sr
+from spectral_reg._conv_operator import ConvOperator
+
 from ._compare_command import add_compare_command
-from ._evaluate import CONV, evaluate
-from ._table import show
+from ._evaluation._evaluate import CONV, evaluate
+from ._reports._table import show
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,17 +23,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
     command.add_argument("model", type=Path, help="a PyTorch or .safetensors file")
     command.add_argument(
-        "--conv", choices=CONV, default="slices", help="what a convolution becomes"
+        "--conv",
+        type=_conv,
+        default="slices",
+        metavar="{slices,pooled,flatten,HEIGHTxWIDTH}",
+        help="what a convolution becomes; a size of its input, such as 32x32, for its operator",
     )
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
     command.add_argument("--bootstrap", type=int, default=0, help="bootstraps for p-values")
-    command.add_argument("--out", type=Path, help="write the whole report to this JSON file")
+    command.add_argument(
+        "--out", type=Path, help="folder for each finished weight, and report.json at the end"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with what --out holds")
     command.add_argument("--html", type=Path, help="write the report as a page to this file")
     command.add_argument("--plot", type=Path, help="write the figures to this folder")
     command.add_argument("--all", action="store_true", help="a line for each matrix")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     add_compare_command(commands)
     options = parser.parse_args(arguments)
+    if options.command == "evaluate" and options.resume and options.out is None:
+        command.error("--resume needs --out, the folder to go on with")
     try:
         if options.command == "compare":
             options.run(options)
@@ -40,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             conv=options.conv,
             layers=options.layers,
             num_bootstrap=options.bootstrap,
+            out=options.out,
+            resume=options.resume,
             progress=sys.stderr.isatty(),
         )
-        if options.out:
-            report.save(options.out)
         if options.html:
             report.to_html(options.html, title=options.model.name, progress=sys.stderr.isatty())
         if options.plot:
@@ -56,6 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(report, Console(), every_matrix=options.all)
     return 0
+
+
+def _conv(text: str) -> str | ConvOperator:
+    if text in CONV:
+        return text
+    try:
+        return sr.conv_operator(*map(int, text.split("x")))
+    except ValueError:
+        known = ", ".join(CONV)
+        message = f"expected one of {known} or a size such as 32x32, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 if __name__ == "__main__":

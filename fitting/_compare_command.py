@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ._comparison import Comparison, compare
-from ._comparison_reading import SIGNIFICANT
-from ._evaluate import CONV, evaluate
-from ._quality_table import check_quality
-from ._report import Report, load_report
+from ._comparison._comparison import Comparison, compare
+from ._comparison._comparison_reading import SIGNIFICANT
+from ._comparison._quality_table import check_quality
+from ._evaluation._evaluate import CONV, evaluate
+from ._reports._report import Report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4

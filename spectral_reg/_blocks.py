@@ -75,6 +75,42 @@ def times(w: jax.Array, A: jax.Array, B: jax.Array, *, layout: Layout) -> jax.Ar
     return product[..., : w.shape[-2], :]
 
 
+def cut(w: jax.Array, rows: jax.Array, cols: jax.Array, *, layout: Layout) -> jax.Array:
+    """The entries ``[..., K, R, C]`` of W at rows ``[..., K, R]`` and columns ``[..., K, C]``."""
+    part = jnp.vectorize(
+        lambda w, rows, cols: w.at[rows[:, None], cols[None]].get(mode="fill", fill_value=0),
+        signature="(n,m),(r),(c)->(r,c)",
+    )(w[..., None, :, :], *_places(w, rows, cols, layout))
+    return _everywhere(part, layout.rows + layout.cols, layout)
+
+
+def paste(
+    w: jax.Array, entries: jax.Array, rows: jax.Array, cols: jax.Array, *, layout: Layout
+) -> jax.Array:
+    """A block of the matrix like W with those entries, added up, and zeros elsewhere."""
+    rows, cols = _places(w, rows, cols, layout)
+    return jnp.vectorize(
+        lambda w, entries, rows, cols: (
+            jnp.zeros_like(w).at[rows[:, :, None], cols[:, None, :]].add(entries, mode="drop")
+        ),
+        signature="(n,m),(k,r,c),(k,r),(k,c)->(n,m)",
+    )(w, entries, rows, cols)
+
+
+def _places(
+    w: jax.Array, rows: jax.Array, cols: jax.Array, layout: Layout
+) -> tuple[jax.Array, jax.Array]:
+    """Places of the whole matrix as those of a block, past its end where they are not in it."""
+
+    def own(places: jax.Array, names: Names, size: int) -> jax.Array:
+        if names:
+            places = places - jax.lax.axis_index(names) * size
+        # Below zero would count from the end.
+        return jnp.where(places < 0, size, places)
+
+    return own(rows, layout.rows, w.shape[-2]), own(cols, layout.cols, w.shape[-1])
+
+
 def _whole_rows(w: jax.Array, layout: Layout) -> jax.Array:
     """Exchanges a block's part of each row for all of some rows, with zero rows where none is."""
     if not layout.cols:

@@ -54,6 +54,16 @@ def times(W: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
     return _batched(partial(_on_blocks, blocks.times, True))(W, A, B)
 
 
+def cut(W: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    """The entries ``[..., K, R, C]`` at rows ``[..., K, R]`` and columns, on every device."""
+    return _batched(partial(_on_blocks, blocks.cut, False))(W, rows, cols)
+
+
+def paste(W: jax.Array, entries: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+    """Those entries, added up in zeros, lying as W does."""
+    return _batched(partial(_on_blocks, blocks.paste, True))(W, entries, rows, cols)
+
+
 def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMesh) -> Result:
     """Applies a function of matrices to each of a stack, shared out among the devices.
 
@@ -151,4 +161,6 @@ _AUTO = {
     blocks.squared_column_norms: for_partitioner(blocks.squared_column_norms, False),
     blocks.gram_times: for_partitioner(blocks.gram_times, False),
     blocks.times: for_partitioner(blocks.times, True),
+    blocks.cut: for_partitioner(blocks.cut, False),
+    blocks.paste: for_partitioner(blocks.paste, True),
 }

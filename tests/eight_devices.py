@@ -167,8 +167,8 @@ def test_held_between_steps(kind):
     check({"tensor": MATRICES["tensor"]}, kind, sr.alpha, tracking="warm", every=2)
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_decomposes_each_matrix_of_a_stack_once(kind, monkeypatch):
+def decompositions(tree, metric, monkeypatch):
+    """Shapes of what is decomposed for a penalty and its gradient."""
     calls = []
     eigenvectors = _eigenvalues.eigenvectors
 
@@ -177,11 +177,16 @@ def test_decomposes_each_matrix_of_a_stack_once(kind, monkeypatch):
         return eigenvectors(X)
 
     monkeypatch.setattr(_eigenvalues, "eigenvectors", counted)
+    jax.block_until_ready(jax.jit(jax.grad(sr.spectral_penalty), static_argnums=1)(tree, metric))
+    jax.effects_barrier()
+    return calls
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_decomposes_each_matrix_of_a_stack_once(kind, monkeypatch):
     layouts = {"stack": STACKS["stack columns"]}
     tree = on_mesh(weights(layouts), kind, layouts)
-    jax.block_until_ready(jax.jit(jax.grad(sr.spectral_penalty), static_argnums=1)(tree, sr.alpha))
-    jax.effects_barrier()
-    assert calls == [(32, 32)] * 12
+    assert decompositions(tree, sr.alpha, monkeypatch) == [(32, 32)] * 12
 
 
 @pytest.mark.slow
@@ -270,8 +275,22 @@ def test_forward_mode_is_refused(kind):
         jax.jvp(sr.alpha, (W,), (W,))
 
 
+SAMPLED = sr.sampled(sr.alpha, key=jax.random.key(0), num_blocks=5, size=8, aspect=1.5)
+
+
 @pytest.mark.parametrize("kind", TYPES)
-def test_blocks_of_a_sharded_matrix_are_refused(kind):
-    W = on_mesh(weights({"rows": MATRICES["rows"]}), kind, MATRICES)["rows"]["kernel"]
-    with pytest.raises(ValueError, match="expected it on one device"):
-        sr.sampled(sr.alpha, key=jax.random.key(0), size=16)(W)
+def test_blocks_of_a_sharded_matrix(kind):
+    check({name: MATRICES[name] for name in ("rows", "columns", "uneven")}, kind, SAMPLED)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_decomposes_each_block_once(kind, monkeypatch):
+    layouts = {"tensor": MATRICES["tensor"]}
+    tree = on_mesh(weights(layouts), kind, layouts)
+    assert decompositions(tree, SAMPLED, monkeypatch) == [(8, 8)] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_blocks_of_a_sharded_stack(kind):
+    check({"tensor": MATRICES["tensor"], **STACKS}, kind, SAMPLED)

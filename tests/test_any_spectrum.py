@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from matrices import spectra
 
 import fitting
-from fitting._measure import measure_spectrum
+from fitting._evaluation._measure import measure_spectrum
 
 SIDES = st.integers(0, 500)
 

@@ -14,7 +14,7 @@ import fitting
 from examples import compare_checkpoints
 from examples.published_metrics import NORMS, PRINTED, RESNET, SERIES, VGG
 from fitting._command_line import main
-from fitting._quality_statistics import (
+from fitting._comparison._quality_statistics import (
     equally_good_p_value,
     partial_statistics,
     quality_statistics,

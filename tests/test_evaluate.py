@@ -85,6 +85,33 @@ def test_columns_agree_with_the_metrics(float64, report):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "W",
+    [
+        np.diag(np.repeat([1.0, 2.0], 20)),
+        np.diag(np.repeat([1.0, 2.0, 3.0], 20)),
+        np.outer(np.arange(1.0, 40), np.arange(1.0, 30)),
+        np.full((30, 30), 1e200),
+        RNG.standard_normal((40, 40)) * 1e-160,
+        RNG.standard_normal((40, 40)) * 1e150,
+        np.where(np.eye(30) > 0, np.inf, 1.0),
+        RNG.standard_normal((1, 50)),
+        RNG.standard_normal((50, 1)),
+        RNG.standard_normal((80, 60)).astype(np.float16),
+        np.full((80, 60), 6e4, np.float16),
+        np.diag(np.logspace(0, -300, 60)),
+        RNG.standard_cauchy((70, 60)),
+    ],
+    ids=range(13),
+)
+def test_any_matrix_has_a_row_that_is_valid_or_says_why_not(W):
+    layers = fitting.evaluate({"fc": {"kernel": W}}, progress=False).layers
+    assert len(layers) == 1
+    assert layers.loc[0, "valid"] == (layers.loc[0, "reason"] == "")
+    assert layers.loc[0, "valid"] == np.isfinite(layers.loc[0, "alpha"])
+    assert (layers.loc[0, "phase"] is np.nan) or layers.loc[0, "phase_reason"]
+
+
 def test_means_and_sums_are_over_valid_rows_alone(report):
     valid = report.layers[report.layers["valid"]]
     summary = report.summary
@@ -186,8 +213,8 @@ def test_bad_files(tmp_path, name, content, message):
     [
         (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
-        (PARAMS, {"layers": ["fc9/*"]}, "no weight matrix to measure"),
-        ({"a": np.ones(3)}, {}, "no leaf is named one of"),
+        (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
+        ({"a": np.ones(3)}, {}, "no weight matrix to measure"),
     ],
 )
 def test_bad_arguments(model, options, message):
@@ -196,20 +223,49 @@ def test_bad_arguments(model, options, message):
 
 
 def test_command_line(tmp_path, capsys):
-    save_file({"fc.weight": np.asarray(PARAMS["fc"]["kernel"])}, tmp_path / "a.safetensors")
-    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["summary"]["num_matrices"] == 1
-    out = tmp_path / "report.json"
-    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--out", str(out)]) == 0
+    model = str(tmp_path / "a.safetensors")
+    save_file({"fc.weight": np.asarray(PARAMS["fc"]["kernel"])}, model)
+    assert main(["evaluate", model, "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["summary"]["num_matrices"] == 1
+    assert output.err == ""
+    out = tmp_path / "out"
+    assert main(["evaluate", model, "--out", str(out)]) == 0
     assert "RANDOM_LIKE" in capsys.readouterr().out
-    assert out.exists()
+    assert fitting.load_report(out / "report.json").summary["num_matrices"] == 1
+    assert main(["evaluate", model, "--out", str(out)]) == 1
+    assert "resume=True" in capsys.readouterr().err
+    assert main(["evaluate", model, "--out", str(out), "--resume"]) == 0
+    capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "missing.pt")]) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert "no checkpoint file at" in output.err
+    assert "missing.pt" in output.err
+
+
+def test_command_line_takes_the_size_of_a_convolutions_input(tmp_path, capsys):
+    kernel = np.ascontiguousarray(PARAMS["conv"]["kernel"].transpose(3, 2, 0, 1))
+    save_file({"conv.weight": kernel}, tmp_path / "a.safetensors")
+    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--conv", "3x4", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [row["num_eigenvalues"] for row in layers] == [3 * 4 * 60]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.pt", "--conv", "sliced"],
+        ["a.pt", "--conv", "0x3"],
+        ["a.pt", "--resume"],
+        ["a", "-x"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as usage:
-        main(["evaluate"])
+        main(["evaluate", *arguments])
     assert usage.value.code == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_trained_checkpoint_with_its_removed_layers(checkpoints):

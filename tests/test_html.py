@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 import fitting
-from fitting._reading import caveats, fold, left_out, verdicts
-from fitting._table import show
+from fitting._reports._reading import caveats, fold, left_out, verdicts
+from fitting._reports._table import show
 
 RNG = np.random.default_rng(0)
 EVIL = "<script>alert('@@script@@')</script>\"><img src=x onerror=alert(1)>"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
+from .._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
 from ._figures import PHASES
 from ._spectrum_figures import Row, label
 

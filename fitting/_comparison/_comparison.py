@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from .._evaluation._evaluate import evaluate
+from .._reports._report import Report, load_report
 from ._comparison_reading import read_comparison
-from ._evaluate import evaluate
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
-from ._report import Report, load_report
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
 CONTROLS = ("log_num_layers", "log_num_weights")

@@ -7,40 +7,64 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from ._goodness import goodness_of_fit
-from ._phases import Phase, PhaseResult, classify_phase
-from ._power_law import PowerLawFit, fit_power_law
-from ._universality import universality_class
+from .._distributions import compare_distributions
+from .._goodness import goodness_of_fit
+from .._phases import Phase, PhaseResult, classify_phase
+from .._power_law import PowerLawFit, fit_power_law
+from .._universality import universality_class
+from ._pooled_phase import classify_pooled
 
 
 def measure_spectrum(
-    eigenvalues: NDArray[np.float64], shape: tuple[int, int], *, num_bootstrap: int = 0
+    eigenvalues: NDArray[np.float64],
+    shape: tuple[int, int],
+    *,
+    num_bootstrap: int = 0,
+    squared_norms: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
-    """One row of a report: norms, ranks, the power-law fit and the phase of a spectrum.
+    """One row of a report: norms, ranks, the fits and the phase of a spectrum.
 
     Args:
         eigenvalues: Squared singular values ``[M]``, or those of several matrices pooled.
         shape: Rows and columns of the matrix, or of each of the pooled ones.
         num_bootstrap: Bootstraps for the p-value of the power law; 0 leaves it out.
+        squared_norms: Sum of the squared entries of each of the pooled matrices.
 
     Returns:
         Column names to values, natural logarithms throughout. ``valid`` says whether the power-law
         fit may be used, and ``reason`` why not.
     """
-    row: dict[str, Any] = {"Q": max(shape) / min(shape), "num_eigenvalues": eigenvalues.size}
+    rows, cols = shape
+    row: dict[str, Any] = {"rows": rows, "cols": cols, "Q": max(shape) / min(shape)}
+    row["num_eigenvalues"] = eigenvalues.size
     if not np.isfinite(eigenvalues).all():
-        return row | {"valid": False, "reason": "the weights have NaN or infinite entries"}
+        reason = "the weights have entries that are NaN, infinite or too large to square"
+        return row | {"valid": False, "reason": reason}
     if not eigenvalues.any():
         return row | {"valid": False, "reason": "all weights are zero"}
-    # No single Marchenko-Pastur law describes the pooled spectrum of several matrices.
-    result = classify_phase(eigenvalues, shape) if eigenvalues.size == min(shape) else None
-    fit = result.power_law if result else fit_power_law(eigenvalues)
+    result = _classify(eigenvalues, shape, squared_norms)
+    fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
     return (
         row
         | _norms_and_ranks(eigenvalues, shape)
         | _power_law_row(eigenvalues, fit, num_bootstrap)
         | _phase_row(result)
     )
+
+
+def _classify(
+    eigenvalues: NDArray[np.float64],
+    shape: tuple[int, int],
+    squared_norms: NDArray[np.float64] | None,
+) -> PhaseResult | str:
+    """The phase, or why there is none."""
+    if eigenvalues.size == min(shape):
+        return classify_phase(eigenvalues, shape)
+    if eigenvalues.size < min(shape):
+        return f"of rank {eigenvalues.size} by construction"
+    if squared_norms is not None and squared_norms.size * min(shape) == eigenvalues.size:
+        return classify_pooled(eigenvalues, shape, squared_norms)
+    return "a convolution as a map of whole inputs has no Marchenko-Pastur law"
 
 
 def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -> dict[str, Any]:
@@ -82,16 +106,17 @@ def _power_law_row(
         "num_tail": fit.num_tail,
         "alpha_hat": fit.alpha * math.log(eigenvalues.max()),
         "universality_class": universality_class(fit.alpha).name,
+        "best_distribution": compare_distributions(eigenvalues, fit).best,
     }
     if num_bootstrap:
         row["p_value"] = goodness_of_fit(eigenvalues, fit, num_bootstrap=num_bootstrap)
     return row
 
 
-def _phase_row(result: PhaseResult | None) -> dict[str, Any]:
-    if result is None:
-        return {"phase": Phase.UNCLASSIFIED.name}
-    row: dict[str, Any] = {"phase": result.phase.name}
+def _phase_row(result: PhaseResult | str) -> dict[str, Any]:
+    if isinstance(result, str):
+        return {"phase": Phase.UNCLASSIFIED.name, "phase_reason": result}
+    row: dict[str, Any] = {"phase": result.phase.name, "phase_reason": "; ".join(result.reasons)}
     if result.marchenko_pastur.valid:
         row |= {
             "lambda_plus": result.marchenko_pastur.lambda_plus,

@@ -44,7 +44,7 @@ def _page(report: Report, title: str, *, progress: bool) -> str:
     bar = tqdm(layers.values(), desc="page", unit="layer", disable=not progress)
     counts = phase_counts([row["phase"] for row in rows])
     summary = report.summary
-    script = (files("fitting") / "_page.js").read_text(encoding="utf-8")
+    script = (files(__package__) / "_page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(title),
@@ -67,7 +67,7 @@ def _page(report: Report, title: str, *, progress: bool) -> str:
         "script": script,
         "hash": f"sha256-{digest}",
     }
-    template = (files("fitting") / "_page.html").read_text(encoding="utf-8")
+    template = (files(__package__) / "_page.html").read_text(encoding="utf-8")
     # In one pass, so that no name of a layer is taken for a place to fill.
     return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], template)
 

@@ -25,11 +25,14 @@ COLUMNS = (
     "frobenius_norm", "spectral_norm", "lambda_max", "log_frobenius_norm", "log_spectral_norm",
     "stable_rank", "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "hard_rank",
     "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
-    "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank", "mp_soft_rank_raw",
-    "phase", "valid", "reason",
+    "best_distribution", "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank",
+    "mp_soft_rank_raw", "phase", "phase_reason", "valid", "reason",
 )  # fmt: skip
 INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
-TEXTS = ("name", "index", "kind", "universality_class", "phase", "reason")
+TEXTS = (
+    "name", "index", "kind", "best_distribution", "universality_class", "phase", "phase_reason",
+    "reason",
+)  # fmt: skip
 FORMAT = 3
 
 Spectra = dict[tuple[str, str], NDArray[np.float64]]

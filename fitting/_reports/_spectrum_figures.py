@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bulk_fit import fit_marchenko_pastur
+from .._bulk_fit import fit_marchenko_pastur
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

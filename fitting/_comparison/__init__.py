@@ -1,0 +1,1 @@
+"""Models beside one another, and beside their quality."""

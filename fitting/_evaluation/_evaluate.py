@@ -1,0 +1,182 @@
+"""The spectra of a whole model, measured layer by layer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import spectral_reg as sr
+from spectral_reg._conv_operator import ConvOperator
+
+from .._checkpoints import open_checkpoint
+from .._reports._report import Report, make_report
+from ._execution import run
+from ._finished import Finished, Rows, describe
+from ._layouts import Plan, plan
+from ._measure import measure_spectrum
+from ._unit import Unit, spectra
+
+CONV = ("slices", "pooled", "flatten")
+
+
+def evaluate(
+    model_or_path: Any,
+    *,
+    conv: str | ConvOperator = "slices",
+    layers: Sequence[str] | None = None,
+    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    num_bootstrap: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> Report:
+    """Measures the spectrum of every weight matrix of a model.
+
+    Args:
+        model_or_path: A pytree of parameters (Flax nnx module or state, Linen variables, Equinox
+            module, nested dict of arrays), or the path of a PyTorch checkpoint (``.pt .pth .th
+            .bin .tar``, read with ``weights_only=True``) or of a ``.safetensors`` file.
+        conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
+            papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
+            one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row
+            for the convolution as a map of whole inputs. A depthwise kernel is always one matrix.
+        layers: Shell patterns of the paths to measure, such as ``"layer3/*"``; None measures all.
+        axes: Which axes of a weight make its matrix: path patterns to
+            :class:`spectral_reg.MatrixAxes`, of which the first that matches counts. A tensor that
+            it names is measured whatever its name. Without, layouts follow from names and shapes.
+        num_bootstrap: Bootstraps for the p-value of each power law; 0 leaves it out.
+        out: Folder that gets a file for each weight as soon as it is measured, and ``report.json``
+            at the end.
+        resume: Go on with the weights that ``out`` holds.
+        executor: Where the weights are measured: any ``concurrent.futures.Executor``, such as a
+            process pool or Dask's ``Client.get_executor()``. None takes a thread for each core, and
+            starts no more weights at a time than a gigabyte holds.
+        progress: Show a progress bar with an estimate on standard error.
+
+    Returns:
+        A :class:`Report`. Every tensor is in ``layers`` or, with the reason, in ``skipped``. The
+        query, key and value of a fused weight have a row each, and so have the gates of a recurrent
+        one; a low-rank adapter has one for the product of its pair, a reparametrized weight one for
+        what its parts make.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the file cannot be read, ``conv`` is unknown, a pattern matches nothing,
+            nothing is to be measured, or ``out`` holds another evaluation, or one and not
+            ``resume``.
+        ImportError: If the file is a pickle and torch is not installed.
+
+    Example:
+        >>> import numpy as np, fitting
+        >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(400, 100))}}
+        >>> report = fitting.evaluate(params, progress=False)
+        >>> report.layers.loc[0, "phase"]
+        'RANDOM_LIKE'
+
+    ``kind`` tells how a weight was read: dense, embedding, conv or conv_transpose; stack and
+    experts, whose leading axes are a batch; qkv, kv, lstm and gru, cut into the parts that
+    ``index`` names; rnn; lora, the nonzero spectrum of a low-rank product times (alpha / r)^2, or
+    "lora, alpha not known" without that factor. "fused qkv" is a whole matrix: grouped queries,
+    whose parts are not of one width, and ``query_key_value``, in which heads take turns in some
+    models, unless the ``config.json`` beside the weights tells which.
+
+    Cost: one singular value decomposition in float64 a matrix, and the fits.
+    A layer that cannot be fitted (all zero, NaN, constant, under 10 eigenvalues) keeps its row with
+    ``valid=False`` and a reason.
+
+    References:
+        Martin and Mahoney, Universality and capacity metrics, Methodology.
+    """
+    if conv not in CONV and not isinstance(conv, ConvOperator):
+        raise ValueError(
+            f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
+        )
+    if num_bootstrap < 0:
+        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
+    if resume and out is None:
+        raise ValueError("resume needs the folder of the evaluation that it goes on with, as out")
+    tensors = open_checkpoint(model_or_path)
+    config = _configuration(model_or_path)
+    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
+    if not todo.units:
+        reasons = {name: reason for name, (_, reason) in todo.skipped.items()}
+        raise ValueError(f"there is no weight matrix to measure; the tensors and why: {reasons}")
+
+    finished = None
+    if out is not None:
+        options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
+        options = {name: repr(option) for name, option in options.items()}
+        what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
+        finished = Finished(Path(out), what, resume=resume)
+    done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
+    tasks = [unit for unit in todo.units if unit.name not in done]
+    measure = partial(measure_unit, num_bootstrap=num_bootstrap)
+    results = run(measure, tasks, executor=executor, num_bytes=lambda unit: unit.num_bytes)
+    with tqdm(
+        total=len(todo.units), initial=len(done), desc="weights", unit="weight",
+        disable=not progress,
+    ) as bar:  # fmt: skip
+        for unit, rows in results:
+            done[unit.name] = rows
+            if finished:
+                finished.save(unit, rows)
+            bar.set_postfix_str(unit.name, refresh=False)
+            bar.update()
+    report = _report(todo, done, conv)
+    if out is not None:
+        report.save(Path(out) / "report.json")
+    return report
+
+
+def measure_unit(unit: Unit, *, num_bootstrap: int = 0) -> Rows:
+    """The rows and eigenvalues of one weight; what each task of an evaluation does."""
+    rows = []
+    try:
+        for found in spectra(unit):
+            place = {"name": unit.name, "index": found.index, "kind": unit.kind}
+            row = measure_spectrum(
+                found.eigenvalues,
+                found.shape,
+                num_bootstrap=num_bootstrap,
+                squared_norms=found.squared_norms,
+            )
+            rows.append((place | row, found.eigenvalues))
+    except Exception as error:
+        error.add_note(f"while measuring {unit.name}")
+        raise
+    return rows
+
+
+def _configuration(model_or_path: Any) -> dict[str, Any]:
+    """What the JSON files beside the weights say; nothing where there are none."""
+    if not isinstance(model_or_path, (str, Path)):
+        return {}
+    path = Path(model_or_path)
+    folder = path if path.is_dir() else path.parent
+    config = _read_json(folder / "config.json")
+    return config | {"adapter": _read_json(folder / "adapter_config.json")}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _report(todo: Plan, done: Mapping[str, Rows], conv: str | ConvOperator) -> Report:
+    found = [pair for unit in todo.units for pair in done[unit.name]]
+    skipped = [
+        {"name": name, "shape": str(shape), "reason": reason}
+        for name, (shape, reason) in todo.skipped.items()
+    ]
+    rows = [row for row, _ in found]
+    return make_report(
+        rows, skipped, {(row["name"], row["index"]): e for row, e in found}, conv=str(conv)
+    )
