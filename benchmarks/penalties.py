@@ -23,7 +23,9 @@ from tqdm import tqdm
 import fitting
 import spectral_reg as sr
 from examples import cells, data
-from examples.training import Config, initial, train
+from examples.config import Config
+from examples.steps import initial
+from examples.training import train
 
 LAYER = "fc1"
 NUM_SEEDS = 3
@@ -120,7 +122,7 @@ def finish(run: Run, dataset: data.Dataset, folder: Path) -> None:
     """Trains one cell and writes its file; that of the plain run holds FC1 too."""
     start = time.perf_counter()
     outcome = train(run, dataset, optimizer=optimizer(run))
-    arrays = dict(outcome.eigenvalues)
+    arrays = dict(outcome.arrays)
     if run == PLAIN:
         arrays["kernel"] = np.asarray(outcome.state.params[LAYER]["kernel"])
     wall_time = time.perf_counter() - start

@@ -21,7 +21,9 @@ from tqdm import tqdm
 import spectral_reg as sr
 from benchmarks.spectrum import tracking_products
 from examples import data
-from examples.training import LAYERS, Config, State, initial, make_step
+from examples.config import Config
+from examples.steps import State, initial, make_step
+from examples.training import LAYERS
 
 MASK = sr.by_path(*(f"{layer}/kernel" for layer in LAYERS))
 STRENGTH = 1e-3

@@ -22,7 +22,10 @@ from tqdm import tqdm
 import fitting
 import spectral_reg as sr
 from examples import data
-from examples.training import LAYERS, Config, State, initial, make_step, spectra
+from examples.config import Config
+from examples.measures import eigenvalues
+from examples.steps import State, initial, make_step
+from examples.training import LAYERS
 
 # What is added to the loss: enough to move the spectrum, not so much that it decides everything.
 METRICS = {
@@ -81,7 +84,8 @@ def train(
                 compared[layer][is_held].append((float(after.penalty - value), float(cosine)))
         batch = rng.integers(len(images), size=32, dtype=np.int32)
         state, _ = step(state, images, labels, batch)
-    return spectra(state.params), compared
+    spectra = {layer: eigenvalues(state.params[layer]["kernel"]) for layer in LAYERS}
+    return spectra, compared
 
 
 def main() -> None:

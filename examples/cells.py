@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -132,17 +132,32 @@ def read(path: Path, config_class: type[ConfigT]) -> Cell[ConfigT] | None:
     return Cell(config=config, arrays=arrays, **record)
 
 
-def find(folder: Path, configs: Sequence[ConfigT]) -> dict[ConfigT, Cell[ConfigT]]:
+def find(
+    folders: Path | Iterable[Path], configs: Sequence[ConfigT]
+) -> dict[ConfigT, Cell[ConfigT]]:
     """Finds the finished cells of these very configurations.
 
     Args:
-        folder: Where cells are; it need not exist.
+        folders: Where cells are; they need not exist. What is in the first counts before the rest.
         configs: Dataclasses of one class, hashable.
 
     Returns:
         The cells that are there, in the order of `configs`.
     """
+    if not configs:
+        return {}
     wanted = set(configs)
-    cells = (read(path, type(configs[0])) for path in sorted(folder.glob("*.npz")))
-    found = {cell.config: cell for cell in cells if cell is not None and cell.config in wanted}
+    found = {
+        cell.config: cell for cell in every(folders, type(configs[0])) if cell.config in wanted
+    }
     return {config: found[config] for config in configs if config in found}
+
+
+def every(folders: Path | Iterable[Path], config_class: type[ConfigT]) -> Iterator[Cell[ConfigT]]:
+    """Reads all cells of a class that are in some folders, those of the first folder last."""
+    several = [folders] if isinstance(folders, Path) else list(folders)
+    for folder in reversed(several):
+        for path in sorted(folder.glob("*.npz")):
+            cell = read(path, config_class)
+            if cell is not None:
+                yield cell

@@ -1,6 +1,7 @@
 """Real images for the experiments, standardised as the papers' MiniAlexNet saw them."""
 
 import gzip
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 
 SIDE = 28
 NUM_CLASSES = 10
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 
 
 class DataError(Exception):
@@ -18,7 +20,7 @@ class DataError(Exception):
 
 
 class Dataset(NamedTuple):
-    """Images `[n, 28, 28, 3]` in float32, each with mean 0 and variance 1, and integer labels."""
+    """Images `[n, 28, 28, 3]` in float32, scaled, and integer labels."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -60,22 +62,37 @@ def _read(path: Path) -> bytes:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"no file {path}: --data-dir must name the folder that holds {path.parent.name}/"
+            f"no file {path}: --data-dir must name the folder that holds {path.parent.name}/,"
+            " or --download fetches it"
         ) from None
     except (EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
 
 
+def _from_archive(archive: Path, name: str) -> bytes:
+    try:
+        with tarfile.open(archive) as members:
+            file = members.extractfile(name)
+            return file.read() if file else b""
+    except (KeyError, EOFError, OSError, tarfile.TarError) as error:
+        raise DataError(f"{archive} cannot be read ({error}): fetch it again") from error
+
+
 def read_cifar10(path: Path) -> Split:
-    """The images of one file of CIFAR-10's binary layout, as bytes `[n, 32, 32, 3]`, and labels."""
+    """The images of one file of CIFAR-10's binary layout, as bytes `[n, 32, 32, 3]`, and labels.
+
+    Where its folder was not unpacked, they come from the archive beside it.
+    """
+    archive = path.parent.with_name(CIFAR10_ARCHIVE)
+    packed = not path.exists() and archive.exists()
+    content = _from_archive(archive, f"{path.parent.name}/{path.name}") if packed else _read(path)
     record = 1 + 3 * 32 * 32
-    content = np.frombuffer(_read(path), np.uint8)
-    if content.size == 0 or content.size % record:
+    if not content or len(content) % record:
         raise DataError(
-            f"{path} has {content.size} bytes, which is no multiple of {record} (a label and"
+            f"{path} has {len(content)} bytes, which is no multiple of {record} (a label and"
             " 3 x 32 x 32 pixels): fetch it again in the binary layout"
         )
-    records = content.reshape(-1, record)
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return planes.transpose(0, 2, 3, 1), records[:, 0]
 
@@ -124,13 +141,17 @@ SIZES = {"digits": (1536, 261), "cifar10": (50_000, 10_000), "mnist": (60_000, 1
 NEEDS_FOLDER = ("cifar10", "mnist")
 
 
-def _take(split: Split, size: int | None, what: str) -> Split:
-    images, labels = split
-    size = len(images) if size is None else size
-    if not 0 < size <= len(images):
-        raise DataError(f"{size} {what} images asked for; there are {len(images)}")
-    scaled = images[:size].astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
-    return standardize(scaled), labels[:size].astype(np.int32)
+def _unit(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32)
+
+
+_SCALINGS = {"standardized": standardize, "unit": _unit}
+
+
+def _part(split: Split, part: slice, scaling: str) -> Split:
+    images, labels = (array[part] for array in split)
+    pixels = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    return _SCALINGS[scaling](pixels), labels.astype(np.int32)
 
 
 def load(
@@ -139,24 +160,48 @@ def load(
     *,
     train_size: int | None = None,
     test_size: int | None = None,
+    validation_size: int = 0,
+    scaling: str = "standardized",
 ) -> Dataset:
     """Reads a data set; the same call always gives the same images in the same order.
 
     Args:
         name: `"digits"` (comes with scikit-learn), `"cifar10"` or `"mnist"`.
-        data_dir: The folder that holds `cifar-10-batches-bin/` or `mnist/`.
-        train_size: How many training images, from the first; all by default.
+        data_dir: The folder that holds `cifar-10-batches-bin/`, or the archive that it comes in, or
+            `mnist/`.
+        train_size: How many training images, from the first; by default all that are not for
+            validation.
         test_size: How many test images, from the first; all by default.
+        validation_size: If not 0, the test images given are this many of the training images, those
+            that follow `train_size`.
+        scaling: `"standardized"`, each image to mean 0 and variance 1, or `"unit"`, to [0, 1].
 
     Returns:
-        The images, standardised one by one, and their labels.
+        The images and their labels.
 
     Raises:
-        DataError: The name is unknown, or the files are missing, cut short or too few.
+        DataError: A name is unknown, or the files are missing, cut short or too few.
     """
     if name not in _READERS:
         raise DataError(f"unknown data set {name!r}: choose one of {', '.join(_READERS)}")
+    if scaling not in _SCALINGS:
+        raise DataError(f"unknown scaling {scaling!r}: choose one of {', '.join(_SCALINGS)}")
     if name in NEEDS_FOLDER and data_dir is None:
-        raise DataError(f"{name} is read from a folder: give it with --data-dir")
+        raise DataError(
+            f"{name} is read from a folder: give it with --data-dir, or fetch it with --download"
+        )
     train, test = _READERS[name](Path(data_dir or "."))
-    return Dataset(*_take(train, train_size, "training"), *_take(test, test_size, "test"))
+    train_size = len(train[0]) - validation_size if train_size is None else train_size
+    test_size = len(test[0]) if test_size is None else test_size
+    for size, needed, split, what in (
+        (train_size, train_size + validation_size, train, "training"),
+        (test_size, test_size, test, "test"),
+    ):
+        if not size > 0 or needed > len(split[0]):
+            more = f" and {validation_size} for validation" if needed > size else ""
+            raise DataError(f"{size} {what} images{more} asked for; there are {len(split[0])}")
+    if validation_size:
+        held_out = _part(train, slice(train_size, train_size + validation_size), scaling)
+    else:
+        held_out = _part(test, slice(test_size), scaling)
+    return Dataset(*_part(train, slice(train_size), scaling), *held_out)

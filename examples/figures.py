@@ -1,6 +1,6 @@
-"""The figures of a sweep over batch sizes, drawn from its finished cells."""
+"""What the experiments' figures are drawn with: their style, lines with errors, spectra."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, NullLocator
 
-from examples.report import Row
+from examples.config import Config
+from examples.measures import LOCALIZATION
+from examples.rows import Group, Layer, Row, test_accuracy, train_accuracy
 
 # Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
-_DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}
-_LIGHT = {"color": "#e8963a", "marker": "s", "linestyle": "--"}
+DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}
+LIGHT = {"color": "#e8963a", "marker": "s", "linestyle": "--"}
+# For more lines, from dark to light, every one with its own marker.
+SERIES: tuple[dict[str, Any], ...] = (
+    DARK,
+    {"color": "#b3312c", "marker": "^", "linestyle": "--"},
+    {"color": "#5a9e6f", "marker": "D", "linestyle": "-."},
+    LIGHT,
+    {"color": "#9a9a9a", "marker": "v", "linestyle": ":"},
+)
+# Phases from dark to light, in their order; the sixth, and what has none, stand apart.
+PHASES = {
+    "RANDOM_LIKE": ("#1b1f4b", "o"),
+    "BLEEDING_OUT": ("#4b3f8f", "v"),
+    "BULK_SPIKES": ("#93437f", "s"),
+    "BULK_DECAY": ("#d9634f", "D"),
+    "HEAVY_TAILED": ("#f5b04c", "^"),
+    "RANK_COLLAPSE": ("#3aa6a6", "P"),
+    "UNCLASSIFIED": ("#bbbbbb", "X"),
+    "DIVERGED": ("#ffffff", "x"),
+}
 _BARS, _LAW = "#b9c4d0", "#c8102e"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -28,42 +49,47 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _line(
-    axes: Axes, rows: Sequence[Row], values: Sequence[float], label: str, style: dict[str, Any]
+def line(
+    axes: Axes,
+    groups: Sequence[Group],
+    x: Callable[[Config], float],
+    of: Callable[[Row], float],
+    label: str,
+    style: dict[str, Any],
 ) -> None:
-    """Draws plain cells as a line and cells with a penalty as an open diamond beside it."""
-    points = [(row.cell.config.batch_size, value) for row, value in zip(rows, values, strict=True)]
-    plain = sorted(p for p, row in zip(points, rows, strict=True) if not row.cell.config.penalty)
-    penalized = [p for p, row in zip(points, rows, strict=True) if row.cell.config.penalty]
-    axes.plot(*np.transpose(plain), label=label, markersize=5, **style)
-    if penalized:
-        diamond: dict[str, Any] = {
-            "marker": "D",
-            "linestyle": "",
-            "markerfacecolor": "white",
-            "markersize": 7,
-        }
-        axes.plot(*np.transpose(penalized), **{**style, **diamond}, zorder=4)
+    """Draws means over the seeds with their standard errors, penalized runs as open diamonds."""
+    points = [(x(group.config), group.mean(of), group.error(of)) for group in groups]
+    plain = sorted(p for p, group in zip(points, groups, strict=True) if not group.config.penalty)
+    penalized = [p for p, group in zip(points, groups, strict=True) if group.config.penalty]
+    diamond = {"marker": "D", "linestyle": "", "markerfacecolor": "white", "zorder": 4}
+    for part, changes, size in ((plain, {}, 5), (penalized, diamond, 7)):
+        if part:
+            places, means, errors = np.transpose(part)
+            named = {} if changes else {"label": label}
+            bars = np.nan_to_num(errors) if np.isfinite(errors).any() else None
+            given: dict[str, Any] = {**style, **changes, **named, "markersize": size}
+            axes.errorbar(places, means, bars, capsize=2.5, **given)
 
 
-def against_batch_size(rows: Sequence[Row], title: str) -> Figure:
-    """Draws stable rank, MP soft rank and accuracy against batch size (the paper's Figure 4).
+def against(
+    groups: Sequence[Group], title: str, x: Callable[[Config], float], xlabel: str
+) -> Figure:
+    """Draws stable rank, MP soft rank and accuracy (the paper's Figure 4).
 
     Args:
-        rows: The sweep's cells; at least one without a penalty.
+        groups: The runs; at least one without a penalty.
         title: What was trained.
+        x: What they are drawn against, on a logarithmic axis.
+        xlabel: Its name and unit.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.3), layout="constrained")
         ranks, soft_ranks, accuracy = figure.subplots(1, 3)
-        for name, style in (("fc1", _DARK), ("fc2", _LIGHT)):
-            layers = [row.layers[name] for row in rows]
-            _line(ranks, rows, [layer.stable_rank for layer in layers], name.upper(), style)
-            soft = [layer.fits.mp_soft_rank if layer.fits else np.nan for layer in layers]
-            _line(soft_ranks, rows, soft, name.upper(), style)
-        for name, style in (("train", _LIGHT), ("test", _DARK)):
-            values = [row.cell.metrics[f"final_{name}_accuracy"] for row in rows]
-            _line(accuracy, rows, values, name, style)
+        for name, style in (("fc1", DARK), ("fc2", LIGHT)):
+            for axes, number in ((ranks, "stable_rank"), (soft_ranks, "mp_soft_rank")):
+                line(axes, groups, x, _of_layer(name, number), name.upper(), style)
+        line(accuracy, groups, x, train_accuracy, "train", LIGHT)
+        line(accuracy, groups, x, test_accuracy, "test", DARK)
         ranks.set(
             title="Stable rank", ylabel=r"$\Vert W\Vert_F^2\; /\; \lambda_{\max}$", ylim=(0, None)
         )
@@ -71,15 +97,13 @@ def against_batch_size(rows: Sequence[Row], title: str) -> Figure:
             title="MP soft rank", ylabel=r"$\lambda_+ \; / \; \lambda_{\max}$", ylim=(-0.03, 1.05)
         )
         accuracy.set(title="Accuracy", ylabel="share of images right")
-        sizes = sorted({row.cell.config.batch_size for row in rows})
+        values = sorted({x(group.config) for group in groups})
         for axes in (ranks, soft_ranks, accuracy):
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(sizes, [str(size) for size in sizes])
-            axes.minorticks_off()
-            axes.set_xlabel("batch size [images]")
+            ticks(axes, values)
+            axes.set_xlabel(xlabel)
             axes.grid(axis="y", alpha=0.25)
             handles, labels = axes.get_legend_handles_labels()
-            if any(row.cell.config.penalty for row in rows):
+            if any(group.config.penalty for group in groups):
                 handles.append(Line2D([], [], color="0.3", marker="D", ls="", mfc="white", ms=7))
                 labels.append("with penalty")
             axes.legend(handles, labels)
@@ -87,11 +111,23 @@ def against_batch_size(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def _spectrum(axes: Axes, row: Row, name: str, limits: tuple[float, float]) -> None:
-    layer = row.layers[name]
-    config = row.cell.config
-    phase = layer.fits.phase.name if layer.fits else "DIVERGED"
-    axes.set_title(f"b = {config.batch_size}{' + penalty' if config.penalty else ''}: {phase}")
+def _of_layer(name: str, number: str) -> Callable[[Row], float]:
+    return lambda row: getattr(row.layers[name], number)
+
+
+def ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Makes the axis logarithmic, with these values on it."""
+    axes.set_xscale("log")
+    axes.set_xticks(list(values), [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(values) > 7:
+        axes.tick_params(axis="x", labelsize=7)
+
+
+def spectrum(axes: Axes, layer: Layer, title: str, limits: tuple[float, float]) -> None:
+    """Draws a spectrum with its fits, on logarithmic axes."""
+    axes.set(xscale="log", yscale="log")
+    axes.set_title(f"{title}: {layer.phase}")
     if layer.fits is None:
         return
     eigenvalues = layer.eigenvalues[layer.eigenvalues > 0]
@@ -109,42 +145,43 @@ def _spectrum(axes: Axes, row: Row, name: str, limits: tuple[float, float]) -> N
         density = share * (tail.alpha - 1) / tail.xmin * (x / tail.xmin) ** -tail.alpha
         axes.plot(x, density, color="black", linestyle="--", linewidth=1.6)
         axes.text(0.97, 0.93, f"α = {tail.alpha:.2f}", transform=axes.transAxes, ha="right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
-def spectra(rows: Sequence[Row], title: str, *, layer: str = "fc1") -> Figure:
-    """Draws the spectrum of a layer for every cell, with its fits (the paper's Figure 5).
+def spectra(layers: Sequence[tuple[str, Layer]], title: str, *, name: str = "FC1") -> Figure:
+    """Draws spectra side by side, with their fits (the paper's Figure 5).
 
     Args:
-        rows: The sweep's cells.
+        layers: The title of each panel, and what it shows.
         title: What was trained.
-        layer: Which layer.
+        name: Of the layer.
     """
-    finite = [row.layers[layer].eigenvalues for row in rows if row.layers[layer].fits]
+    finite = [layer.eigenvalues for _, layer in layers if layer.fits]
     every = np.concatenate(finite) if finite else np.ones(1)
-    limits = (every[every > 0].min() / 1.1, every.max() * 1.1)
+    # A collapsed layer's zeros would leave the others a corner of their panels.
+    smallest = max(every[every > 0].min(), every.max() * 1e-5)
+    limits = (smallest / 1.1, every.max() * 1.1)
     num_columns = 3
-    num_rows = -(-len(rows) // num_columns)
-    with matplotlib.rc_context(_STYLE):
+    num_rows = -(-len(layers) // num_columns)
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 0.9 + 2.4 * num_rows), layout="constrained")
         grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
-        for axes, row in zip(grid.flat, rows, strict=False):
-            axes.set(xscale="log", yscale="log")
-            _spectrum(axes, row, layer, limits)
+        for axes, (panel, layer) in zip(grid.flat, layers, strict=False):
+            spectrum(axes, layer, panel, limits)
             axes.tick_params(labelbottom=True)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter("{x:g}")
-                axis.set_minor_formatter(NullFormatter())
         for axes in grid[:, 0]:
             axes.set_ylabel("density")
         # The last panel of each column carries the label, though the grid may go on empty below.
-        for axes in grid.flat[max(0, len(rows) - num_columns) : len(rows)]:
+        for axes in grid.flat[max(0, len(layers) - num_columns) : len(layers)]:
             axes.set_xlabel("eigenvalue λ of WᵀW")
         handles = [
-            Patch(color=_BARS, label=f"{layer.upper()}, eigenvalues"),
+            Patch(color=_BARS, label=f"{name}, eigenvalues"),
             Line2D([], [], color=_LAW, label="Marchenko-Pastur fit"),
             Line2D([], [], color="black", linestyle="--", label="power-law fit"),
         ]
-        free = list(grid.flat[len(rows) :])
+        free = list(grid.flat[len(layers) :])
         for axes in free:
             axes.set_axis_off()
         if free:
@@ -160,3 +197,29 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path
+
+
+def localization_by_batch_size(groups: Sequence[Group], title: str) -> Figure:
+    """Draws how localized bulk and spike directions are, against the batch size.
+
+    Args:
+        groups: The runs.
+        title: What was trained.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.3), layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), ("fc1", "fc2"), strict=True):
+            for part, style in (("spikes", DARK), ("bulk", LIGHT)):
+                line(axes, groups, lambda run: run.batch_size, _localized(name, part), part, style)
+            ticks(axes, sorted({group.config.batch_size for group in groups}))
+            axes.set(title=name.upper(), xlabel="batch size [images]")
+            axes.set_ylabel("participation ratio\n(smaller: more localized)")
+            axes.grid(axis="y", alpha=0.25)
+            axes.legend()
+        figure.suptitle(title)
+    return figure
+
+
+def _localized(name: str, part: str) -> Callable[[Row], float]:
+    column = LOCALIZATION.index(f"{part}_participation_ratio")
+    return lambda row: float(row.cell.arrays[f"localization_{name}"][-1][column])

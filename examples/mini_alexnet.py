@@ -1,5 +1,6 @@
 """MiniAlexNet, the network that the papers retrain to see the phases of training."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 # A normal cut at two standard deviations has 0.8796 of its deviation. Keras did not correct for it
 # when the papers' networks were trained; JAX does.
 _CUT_DEVIATION = 0.87962566103423978
+_CHUNK = 32
 
 INITS = {
     "glorot": nnx.initializers.glorot_normal(),
@@ -37,6 +39,22 @@ def max_pool(images: jax.Array, window: int = 3) -> jax.Array:
     return padded.reshape(n, rows, window, cols, window, channels).max((2, 4))
 
 
+def chunked(layer: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """Applies a convolution to 32 images at a time where XLA runs on a CPU.
+
+    Its convolutions of more images fall out of the caches: at b = 500 the second of MiniAlexNet,
+    forward and backward, took 2.3 s whole and 1.35 s in chunks, to 5e-7 the same.
+
+    Args:
+        layer: From `[n, height, width, channels]` to the same.
+        images: `[n, height, width, channels]`.
+    """
+    if len(images) <= _CHUNK or jax.default_backend() != "cpu":
+        return layer(images)
+    starts = range(0, len(images), _CHUNK)
+    return jnp.concatenate([layer(images[start : start + _CHUNK]) for start in starts])
+
+
 class MiniAlexNet(nnx.Module):
     """Two convolutions and three dense layers: 4096 x 384, 384 x 192 and 192 x 10.
 
@@ -44,12 +62,22 @@ class MiniAlexNet(nnx.Module):
         rngs: Randomness of the initial weights.
         init: `"glorot"`, or `"original"` for the somewhat smaller weights that the papers' version
             of Keras drew: Marchenko-Pastur edge of FC1 2.41 instead of 3.12.
+        dropout: Share of the outputs of FC1 and FC2 that training drops.
+        dense_norm: Whether FC1 and FC2 are followed by batch norm, as in the papers' run with
+            dropout.
 
     Raises:
         ValueError: `init` is neither.
     """
 
-    def __init__(self, rngs: nnx.Rngs, init: str = "glorot"):
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        init: str = "glorot",
+        *,
+        dropout: float = 0.0,
+        dense_norm: bool = False,
+    ):
         if init not in INITS:
             raise ValueError(f"unknown init {init!r}: choose one of {', '.join(INITS)}")
         kernel_init, bias_init = INITS[init], nnx.initializers.constant(0.1)
@@ -61,15 +89,29 @@ class MiniAlexNet(nnx.Module):
         self.conv1, self.norm1 = conv(3, 96), norm(96)
         self.conv2, self.norm2 = conv(96, 256), norm(256)
         self.fc1, self.fc2, self.fc3 = dense(4096, 384), dense(384, 192), dense(192, 10)
+        self.dropout = nnx.Dropout(dropout)
+        self.dense_norm = dense_norm
+        if dense_norm:
+            self.norm3, self.norm4 = norm(384), norm(192)
 
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
         """Gives the logits `[n, 10]` of images `[n, 28, 28, 3]`.
 
         Args:
             images: Standardised images.
             train: Whether to normalise by the batch's own statistics, and to remember them.
+            rngs: Randomness of the dropout.
         """
-        x = self.norm1(max_pool(nnx.relu(self.conv1(images))), use_running_average=not train)
-        x = self.norm2(max_pool(nnx.relu(self.conv2(x))), use_running_average=not train)
+        x = max_pool(nnx.relu(chunked(self.conv1, images)))
+        x = self.norm1(x, use_running_average=not train)
+        x = max_pool(nnx.relu(chunked(self.conv2, x)))
+        x = self.norm2(x, use_running_average=not train)
         x = x.reshape(len(x), -1)
-        return self.fc3(nnx.relu(self.fc2(nnx.relu(self.fc1(x)))))
+        for number, layer in enumerate((self.fc1, self.fc2), start=3):
+            x = nnx.relu(layer(x))
+            if self.dense_norm:
+                x = getattr(self, f"norm{number}")(x, use_running_average=not train)
+            x = self.dropout(x, deterministic=not train, rngs=rngs)
+        return self.fc3(x)

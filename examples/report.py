@@ -1,154 +1,183 @@
-"""What the cells of a sweep say: their spectra fitted, their phases named, a table of it."""
+"""Tables of a sweep, and the record of where its numbers come from."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-import fitting
-import spectral_reg as sr
 from examples.cells import Cell
-from examples.training import LAYERS, Config
-
-SHAPES = {"fc1": (4096, 384), "fc2": (384, 192)}
-
-
-class Layer(NamedTuple):
-    """The final spectrum of one layer. `fits` is None where training left no finite weights."""
-
-    eigenvalues: np.ndarray
-    stable_rank: float
-    entropy: float
-    lambda_max: float
-    fits: fitting.PhaseResult | None
-
-    @property
-    def has_tail(self) -> bool:
-        """Whether the power-law fit describes a tail.
-
-        The upper end of any spectrum fits some power law, pure noise included. It is a tail where
-        most of what the fit covers stands out of the bulk, or where there is no bulk.
-        """
-        if self.fits is None:
-            return False
-        tail, outliers = self.fits.power_law, self.fits.marchenko_pastur.num_spikes
-        heavy = self.fits.phase is fitting.Phase.HEAVY_TAILED
-        return tail.valid and (heavy or 2 * outliers >= tail.num_tail)
+from examples.config import Config
+from examples.measures import LOCALIZATION
+from examples.networks import LAYERS
+from examples.rows import Group, Row, row, standard_error, test_accuracy, train_accuracy
 
 
-class Row(NamedTuple):
-    """A finished cell and the layers of its network."""
-
-    cell: Cell[Config]
-    layers: dict[str, Layer]
-
-
-def measure(eigenvalues: np.ndarray, shape: tuple[int, int]) -> Layer:
-    """Fits a spectrum and names its phase.
-
-    Args:
-        eigenvalues: `[min(shape)]`, squared singular values, descending; NaN where the network
-            diverged.
-        shape: Sides of the matrix that they are of.
-    """
-    if not np.isfinite(eigenvalues).all():
-        return Layer(eigenvalues, np.nan, np.nan, np.nan, None)
-    single = eigenvalues.astype(np.float32)
-    return Layer(
-        eigenvalues=eigenvalues,
-        stable_rank=float(sr.stable_rank.of_eigenvalues(single)),
-        entropy=float(sr.matrix_entropy.of_eigenvalues(single)),
-        lambda_max=float(eigenvalues[0]),
-        fits=fitting.classify_phase(eigenvalues, shape),
-    )
-
-
-def row(cell: Cell[Config]) -> Row:
-    """Measures the layers of a finished cell as it left them."""
-    return Row(cell, {name: measure(cell.arrays[name][-1], SHAPES[name]) for name in LAYERS})
-
-
-def _layer_columns(layer: Layer) -> list[str]:
-    if layer.fits is None:
+def _layer_columns(group: Group, name: str) -> list[str]:
+    layers = [row.layers[name] for row in group.rows]
+    if all(layer.fits is None for layer in layers):
         return ["–", "–", "–", "–", "–", "DIVERGED"]
-    tail = layer.fits.power_law
+    alphas = group.values(lambda row: row.layers[name].alpha)
+    if not np.isfinite(alphas).any():
+        alpha = "no tail"
+    else:
+        error = standard_error(alphas) if len(layers) > 1 else layers[0].fits.power_law.sigma  # type: ignore[union-attr]
+        alpha = f"{np.nanmean(alphas):.2f}" + (f"±{error:.2f}" if np.isfinite(error) else "")
     return [
-        f"{layer.stable_rank:.1f}",
-        f"{layer.fits.mp_soft_rank:.2f}",
-        f"{layer.entropy:.4f}",
-        f"{layer.lambda_max:.2f}",
-        f"{tail.alpha:.2f}±{tail.sigma:.2f}" if layer.has_tail else "no tail",
-        layer.fits.phase.name,
+        f"{group.mean(lambda row: row.layers[name].stable_rank):.1f}",
+        f"{group.mean(lambda row: row.layers[name].mp_soft_rank):.2f}",
+        f"{group.mean(lambda row: row.layers[name].entropy):.4f}",
+        f"{group.mean(lambda row: row.layers[name].lambda_max):.2f}",
+        alpha,
+        group.phase(name).replace(", ", "\n"),
     ]
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Makes the table of a sweep, two lines a cell; 80 columns wide."""
+_NAMES = {"mini_alexnet": "MiniAlexNet", "tiny": "A tiny network", "lenet5": "LeNet5"}
+
+
+def network(config: Config) -> str:
+    """Says what is trained on what."""
+    return f"{_NAMES[config.network]} on {config.data}, {config.train_size:,} images"
+
+
+def by_batch_size(config: Config) -> tuple[str, str]:
+    """Names a run in the table's first column: its batch size, and whether it is penalized."""
+    return str(config.batch_size), "+ penalty" if config.penalty else ""
+
+
+def table(
+    groups: Sequence[Group],
+    name: Callable[[Config], tuple[str, str]] = by_batch_size,
+    header: str = "\nbatch\nsize",
+) -> Table:
+    """Makes the table of a sweep, one line a layer, means over the seeds; 80 columns wide.
+
+    Args:
+        groups: The runs.
+        name: What a run is called, in two lines.
+        header: Of the column with these names.
+    """
     result = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    result.add_column("\nbatch\nsize")
-    for header in ("\ntrain\nacc.", "\ntest\nacc."):
-        result.add_column(header, justify="right")
+    result.add_column(header)
+    for heading in ("\ntrain\nacc.", "\ntest\nacc."):
+        result.add_column(heading, justify="right")
     result.add_column("\n\nlayer")
-    for header in (
+    for heading in (
         "\nstable\nrank",
         "MP\nsoft\nrank",
         "\n\nentropy",
         "\n\nλ_max",
         "\n\nα ± s.e.",
     ):
-        result.add_column(header, justify="right")
+        result.add_column(heading, justify="right")
     result.add_column("\n\nphase")
-    for cell, layers in rows:
-        first = [
-            str(cell.config.batch_size),
-            f"{cell.metrics['final_train_accuracy']:.3f}",
-            f"{cell.metrics['final_test_accuracy']:.3f}",
-        ]
-        second = ["+ penalty" if cell.config.penalty else "", "", ""]
-        for number, (start, (name, layer)) in enumerate(
-            zip((first, second), layers.items(), strict=True)
-        ):
-            result.add_row(*start, name.upper(), *_layer_columns(layer), end_section=number == 1)
+    for group in groups:
+        first, second = name(group.config)
+        accuracies = [f"{group.mean(of):.3f}" for of in (train_accuracy, test_accuracy)]
+        layers = list(LAYERS[group.config.network])
+        starts = [[first, *accuracies], [second, "", ""]]
+        for number in range(max(len(layers), 2 if second else 1)):
+            columns = [""] * 7
+            if number < len(layers):
+                columns = [layers[number].upper(), *_layer_columns(group, layers[number])]
+            last = number + 1 >= len(layers)
+            result.add_row(*starts[number], *columns, end_section=last)
     return result
 
 
-def write(rows: Sequence[Row], path: Path, heading: str, command: str) -> Path:
-    """Writes the table and where it comes from as Markdown, and gives its path back."""
-    text = StringIO()
-    Console(file=text, width=100).print(table(rows))
-    printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
-    lines = [f"# {heading}", "", "```", *printed, "```", ""]
-    origins = [cell.origin for cell, _ in rows]
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Gives every number of every run: one line a run and layer."""
+    lines = []
+    for cell, layers in rows:
+        for name, layer in layers.items():
+            bulk = layer.fits.marchenko_pastur if layer.fits else None
+            localized = cell.arrays[f"localization_{name}"]
+            lines.append(
+                dataclasses.asdict(cell.config)
+                | {
+                    "train_accuracy": cell.metrics["final_train_accuracy"],
+                    "test_accuracy": cell.metrics["final_test_accuracy"],
+                    "layer": name,
+                    "stable_rank": layer.stable_rank,
+                    "mp_soft_rank": layer.mp_soft_rank,
+                    "entropy": layer.entropy,
+                    "lambda_max": layer.lambda_max,
+                    "lambda_plus": bulk.lambda_plus if bulk else np.nan,
+                    "sigma": bulk.sigma2**0.5 if bulk else np.nan,
+                    "alpha": layer.alpha,
+                    "phase": layer.phase,
+                    "wall_time": cell.wall_time,
+                    "commit": cell.origin.get("commit"),
+                }
+                | dict(zip(LOCALIZATION, localized[-1], strict=True))
+            )
+    return pd.DataFrame(lines)
 
-    def distinct(key: str) -> str:
-        return ", ".join(sorted({str(origin[key]) for origin in origins}))
 
-    times = ", ".join(f"{cell.wall_time:.0f}" for cell, _ in rows)
-    config = rows[0].cell.config
-    penalties = {
-        f"{cell.config.strength:g} x {cell.config.penalty} of FC1 and FC2"
-        for cell, _ in rows
-        if cell.config.penalty
+def origins(cells: Sequence[Cell[Config]], command: str) -> list[str]:
+    """Says in lines of Markdown where cells come from."""
+
+    def distinct(values: Iterable[object]) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    def of(key: str) -> str:
+        return distinct(cell.origin.get(key) for cell in cells)
+
+    configs = [cell.config for cell in cells]
+    penalties = [f"{c.strength:g} x {c.penalty} of FC1 and FC2" for c in configs if c.penalty]
+    packages = {
+        f"{name} {number}" for cell in cells for name, number in cell.origin["versions"].items()
     }
-    versions = origins[0]["versions"]
-    lines += [
+    return [
         f"- command: `{command}`",
-        f"- training: {config.loss}, SGD {config.learning_rate:g}, momentum {config.momentum:g},"
-        f" init {config.init}, seed {config.seed}",
-        f"- penalty: {', '.join(penalties) or 'none'}",
-        f"- commit: {distinct('commit')}",
-        f"- machine: {distinct('processor')}, {distinct('num_cores')} cores, {distinct('system')},"
-        f" device {distinct('device')}",
-        f"- versions: Python {distinct('python')}, "
-        + ", ".join(f"{name} {number}" for name, number in versions.items()),
-        f"- wall time of the cells in seconds: {times}",
+        f"- training: {distinct(c.loss for c in configs)}, "
+        + distinct(f"{c.optimizer} {c.learning_rate:g}" for c in configs)
+        + f", momentum {distinct(f'{c.momentum:g}' for c in configs)}"
+        + f", init {distinct(c.init for c in configs)}, seeds {distinct(c.seed for c in configs)}",
+        f"- penalty: {distinct(penalties) or 'none'}",
+        f"- commit: {of('commit')}",
+        f"- machine: {of('processor')}, {of('num_cores')} cores, {of('system')}, device"
+        f" {of('device')}",
+        f"- versions: Python {of('python')}, {', '.join(sorted(packages))}",
+        f"- wall time: {sum(cell.wall_time for cell in cells):.0f} s; of the cells "
+        + ", ".join(f"{cell.wall_time:.0f}" for cell in cells),
         "",
     ]
+
+
+def write(
+    path: Path,
+    heading: str,
+    tables: Sequence[Table | str],
+    cells: Sequence[Cell[Config]],
+    command: str,
+) -> Path:
+    """Writes tables and where they come from as Markdown, and gives the path back.
+
+    Args:
+        path: The file; next to it comes a .csv of the same name with every number.
+        heading: Of the file.
+        tables: Tables, drawn as text, and paragraphs between them.
+        cells: What they are of.
+        command: What made them.
+    """
+    lines = [f"# {heading}", ""]
+    for part in tables:
+        if isinstance(part, str):
+            lines += [part, ""]
+            continue
+        text = StringIO()
+        Console(file=text, width=120).print(part)
+        printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
+        lines += ["```", *printed, "```", ""]
+    lines += origins(cells, command)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), encoding="utf-8")
+    frame(row(cell) for cell in cells).to_csv(path.with_suffix(".csv"), index=False)
     return path

@@ -1,192 +1,161 @@
-"""Plain training of MiniAlexNet: a Python loop over jitted steps."""
+"""Training of one network, or of one network a seed at once, with what is measured of it."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
-import spectral_reg as sr
+from examples import measures
+from examples.config import Config
 from examples.data import NUM_CLASSES, Dataset
-from examples.mini_alexnet import MiniAlexNet
+from examples.networks import LAYERS as ALL_LAYERS
+from examples.penalties import make_optimizer
+from examples.steps import State, Step, Totals, initial, step_of
 
-LAYERS = ("fc1", "fc2")
-_EVALUATION_BATCH = 256
+LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
 _NUM_IMAGES_FOR_NORMS = 1024
 _NUM_IMAGES_PER_EPOCH_TEST = 1000
+_MAX_MEASURED = 100
 
-# What a training step takes: the state, all images and labels, and the indices of the batch.
-Step = Callable[["State", jax.Array, jax.Array, np.ndarray], tuple["State", "Totals"]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """All that decides the outcome of one training run.
-
-    Attributes:
-        penalty: Name of a metric of `spectral_reg` that is added to the loss for FC1 and FC2, times
-            `strength`; none if empty.
-    """
-
-    data: str
-    train_size: int
-    test_size: int
-    batch_size: int
-    epochs: int
-    seed: int = 0
-    loss: str = "cross_entropy"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    init: str = "glorot"
-    penalty: str = ""
-    strength: float = 0.0
-
-
-class State(NamedTuple):
-    """What a step changes: plain dictionaries of arrays and the optimizer's state."""
-
-    params: dict
-    batch_stats: dict
-    opt_state: optax.OptState
-
-
-class Totals(NamedTuple):
-    """Sum of the losses and number of right answers over a batch."""
-
-    loss: jax.Array
-    correct: jax.Array
+OnImages = Callable[[int], object]
 
 
 class Outcome(NamedTuple):
-    """What a run leaves: its last state, its metrics, and its spectra after each epoch."""
+    """What a run leaves.
+
+    Attributes:
+        state: Its last state.
+        metrics: `epochs` that were measured, 0 among them; training loss and accuracy of each
+            epoch, as it went; test accuracy after the measured ones, on the first 1,000 images;
+            both accuracies in full at the end. Batch-norm statistics are fresh in all of them but
+            the training's own.
+        arrays: For each layer its eigenvalues and, as `localization_LAYER`, the columns of
+            `measures.LOCALIZATION`, at the measured epochs; of a penalized run, the `norms` of all
+            weight matrices after every step.
+    """
 
     state: State
-    metrics: dict[str, list[float] | float]
-    eigenvalues: dict[str, np.ndarray]
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy of every example."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+def _labels(config: Config, dataset: Dataset) -> np.ndarray:
+    """The training labels, some of them drawn at random if the run asks for that."""
+    labels = dataset.train_labels.copy()
+    rng = np.random.default_rng([config.seed, len(labels)])
+    chosen = rng.permutation(len(labels))[: round(config.random_labels * len(labels))]
+    labels[chosen] = rng.integers(NUM_CLASSES, size=len(chosen))
+    return labels
 
 
-def mean_squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Squared error of the softmax of every example, its mean over the classes: Keras' "mse"."""
-    targets = jax.nn.one_hot(labels, NUM_CLASSES)
-    return jnp.mean((jax.nn.softmax(logits) - targets) ** 2, axis=-1)
+def _batches(config: Config, epoch: int, num_images: int) -> np.ndarray:
+    """Indices [steps, batch size]: every epoch has a new order, which the seed decides."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(num_images)
+    whole = order[: config.num_steps * config.batch_size]
+    return whole.reshape(config.num_steps, -1).astype(np.int32)
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mse": mean_squared_error}
+def measured_epochs(epochs: int) -> list[int]:
+    """Which epochs are measured: all of them, or a hundred over a longer run."""
+    if epochs <= _MAX_MEASURED:
+        return list(range(epochs + 1))
+    return [0, *np.unique(np.linspace(1, epochs, _MAX_MEASURED).round().astype(int)).tolist()]
 
 
-def initial(config: Config) -> tuple[nnx.GraphDef, dict, dict]:
-    """Makes the untrained network, which the seed alone decides.
+class _Record:
+    """What is kept of one run while it trains."""
 
-    Returns:
-        The network's structure, its parameters and its batch-norm statistics.
-    """
-    model = MiniAlexNet(nnx.Rngs(config.seed), config.init)
-    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, batch_stats = map(nnx.to_pure_dict, states)
-    return graph, params, batch_stats
+    def __init__(self, config: Config, dataset: Dataset):
+        self.config, self.dataset = config, dataset
+        self.graph, self.params, self.batch_stats = initial(config)
+        self.labels = _labels(config, dataset)
+        self.images_for_norms = jnp.asarray(dataset.train_images[:_NUM_IMAGES_FOR_NORMS])
+        self.epochs = measured_epochs(config.epochs)
+        self.metrics: dict[str, Any] = {
+            "epochs": self.epochs,
+            "train_loss": [],
+            "train_accuracy": [],
+            "test_accuracy": [],
+        }
+        self.arrays: dict[str, list[np.ndarray]] = {}
+        self._measure(self.params)
 
+    def _measure(self, params: dict) -> None:
+        for layer in ALL_LAYERS[self.config.network]:
+            weights = np.asarray(params[layer]["kernel"])
+            self.arrays.setdefault(layer, []).append(measures.eigenvalues(weights))
+            row = measures.localization(weights)
+            self.arrays.setdefault(f"localization_{layer}", []).append(row)
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Makes SGD with momentum, the penalty's gradient added to the loss's if there is one."""
-    sgd = optax.sgd(config.learning_rate, momentum=config.momentum)
-    if not config.penalty:
-        return sgd
-    metric = getattr(sr, config.penalty)
-    mask = sr.by_path(*(f"{layer}/kernel" for layer in LAYERS))
-    return optax.chain(sr.add_spectral_penalty(metric, config.strength, mask=mask), sgd)
+    def _statistics(self, state: State) -> dict:
+        return measures.fresh_statistics(
+            self.graph, state.params, state.batch_stats, self.images_for_norms
+        )
 
+    def epoch(self, number: int, state: State, totals: Totals) -> None:
+        """Takes note of an epoch, whose totals have a leading axis of steps."""
+        num_images = self.config.num_steps * self.config.batch_size
+        self.metrics["train_loss"].append(float(np.sum(totals.loss)) / num_images)
+        self.metrics["train_accuracy"].append(float(np.sum(totals.correct)) / num_images)
+        if isinstance(totals.norms, np.ndarray):
+            self.arrays.setdefault("norms", []).append(totals.norms)
+        if number in self.epochs:
+            self._measure(state.params)
+            some = slice(_NUM_IMAGES_PER_EPOCH_TEST)
+            images, labels = self.dataset.test_images[some], self.dataset.test_labels[some]
+            stats = self._statistics(state)
+            share = measures.accuracy(self.graph, state.params, stats, images, labels)
+            self.metrics["test_accuracy"].append(share)
 
-def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, loss: str) -> Step:
-    """Makes one step of training, a pure function still to be jitted (or mapped over seeds)."""
-    loss_of = LOSSES[loss]
-
-    def step(
-        state: State, images: jax.Array, labels: jax.Array, batch: np.ndarray
-    ) -> tuple[State, Totals]:
-        def objective(params: dict) -> tuple[jax.Array, tuple[dict, Totals]]:
-            model = nnx.merge(graph, nnx.State(params), nnx.State(state.batch_stats))
-            logits = model(images[batch], train=True)
-            losses = loss_of(logits, labels[batch])
-            correct = jnp.argmax(logits, axis=-1) == labels[batch]
-            batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-            return losses.mean(), (batch_stats, Totals(losses.sum(), correct.sum()))
-
-        grads, (batch_stats, totals) = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return State(params, batch_stats, opt_state), totals
-
-    return step
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def fresh_statistics(
-    graph: nnx.GraphDef, params: dict, batch_stats: dict, images: jax.Array
-) -> dict:
-    """Measures batch norm's statistics anew, on the images given.
-
-    The running averages forget 1 % of their past a step. After the 36 steps that a large batch gets
-    in a short run they are mostly their own starting values (seen on the digits at b = 256: 36 % of
-    the test images right, and 92 % with fresh statistics), and a large batch would seem to
-    generalize badly for that alone. Over the papers' 100 epochs it makes no difference.
-    """
-    model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
-    model.norm1.momentum = model.norm2.momentum = 0.0
-    model(images, train=True)
-    return nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+    def outcome(self, state: State) -> Outcome:
+        """Measures both accuracies in full, and gives all that was kept."""
+        network = (self.graph, state.params, self._statistics(state))
+        data = self.dataset
+        metrics = self.metrics | {
+            "final_train_accuracy": measures.accuracy(*network, data.train_images, self.labels),
+            "final_test_accuracy": measures.accuracy(*network, data.test_images, data.test_labels),
+        }
+        arrays = {
+            name: np.concatenate(parts) if name == "norms" else np.stack(parts)
+            for name, parts in self.arrays.items()
+        }
+        return Outcome(state, metrics, arrays)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(graph: nnx.GraphDef, params: dict, batch_stats: dict, images: jax.Array) -> jax.Array:
-    model = nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
-    return jnp.argmax(model(images, train=False), axis=-1)
+def _check(config: Config, dataset: Dataset, norms: np.ndarray | None) -> None:
+    num_images = len(dataset.train_images)
+    if num_images != config.train_size:
+        raise ValueError(f"{num_images} training images for a run of {config.train_size}")
+    if config.num_steps == 0:
+        raise ValueError(
+            f"batch size {config.batch_size} for {num_images} training images:"
+            " an epoch needs at least one whole batch"
+        )
+    if config.norm_matched and (norms is None or len(norms) != config.num_steps * config.epochs):
+        raise ValueError(
+            f"{config.label} is a norm-matched control: give it the norms of each of the"
+            f" {config.num_steps * config.epochs} steps of the run that it is the control of"
+        )
 
 
-def accuracy(
-    graph: nnx.GraphDef, params: dict, batch_stats: dict, images: np.ndarray, labels: np.ndarray
-) -> float:
-    """Gives the share of the images that the network answers right."""
-    correct = 0
-    for start in range(0, len(images), _EVALUATION_BATCH):
-        batch = images[start : start + _EVALUATION_BATCH]
-        # A last batch of another size would be compiled anew.
-        padding = [(0, _EVALUATION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
-        answers = _predict(graph, params, batch_stats, np.pad(batch, padding))
-        expected = labels[start : start + _EVALUATION_BATCH]
-        correct += int((np.asarray(answers)[: len(batch)] == expected).sum())
-    return correct / len(images)
-
-
-def spectra(params: dict) -> dict[str, np.ndarray]:
-    """Gives the eigenvalues of W^T W of FC1 and FC2 in float64, descending.
-
-    A network that diverged has NaN for all of them.
-    """
-
-    def eigenvalues(weights: np.ndarray) -> np.ndarray:
-        if not np.isfinite(weights).all():
-            return np.full(min(weights.shape), np.nan)
-        # Ten times faster than the singular values, and what a Gram matrix loses in float64, below
-        # 1e-8 of the largest singular value, is less than the weights lost in float32.
-        return np.maximum(np.linalg.eigvalsh(weights.T @ weights)[::-1], 0.0)
-
-    return {layer: eigenvalues(np.asarray(params[layer]["kernel"], np.float64)) for layer in LAYERS}
+@functools.lru_cache(maxsize=4)
+def _jitted_step(config: Config) -> tuple[optax.GradientTransformation, Step]:
+    """The optimizer and the step of a run, compiled once for all its seeds."""
+    graph, _, _ = initial(config)
+    optimizer = make_optimizer(config)
+    return optimizer, jax.jit(step_of(config, graph, optimizer), donate_argnums=0)
 
 
 def train(
     config: Config,
     dataset: Dataset,
-    on_images: Callable[[int], object] = lambda num_images: None,
+    on_images: OnImages = lambda num_images: None,
+    norms: np.ndarray | None = None,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Outcome:
     """Trains one network and measures it.
@@ -197,65 +166,102 @@ def train(
         config: The run. The seed decides everything random in it.
         dataset: What `config.data` names, in the sizes that it names.
         on_images: Told, now and then, how many images were trained on since the last time.
+        norms: For a norm-matched control, the `norms` of the run that it is the control of.
         optimizer: In the place of the one that the configuration names.
 
     Returns:
-        The state, the metrics (training loss and accuracy of each epoch, as it went; test accuracy
-        after each, on the first 1,000 images; both accuracies in full at the end; fresh
-        batch-norm statistics in all of them but the training's own), and the eigenvalues of FC1
-        and FC2 before the first epoch and after each.
+        The state, the metrics and the arrays.
 
     Raises:
-        ValueError: The batch is larger than the training set.
+        ValueError: The batch is larger than the training set, or norms are missing.
     """
-    num_steps = len(dataset.train_images) // config.batch_size
-    if num_steps == 0:
-        raise ValueError(
-            f"batch size {config.batch_size} for {len(dataset.train_images)} training images:"
-            " an epoch needs at least one whole batch"
-        )
-    graph, params, batch_stats = initial(config)
-    optimizer = optimizer or make_optimizer(config)
-    step = jax.jit(make_step(graph, optimizer, config.loss), donate_argnums=0)
-    state = State(params, batch_stats, optimizer.init(params))
-    images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
-    images_for_norms = images[:_NUM_IMAGES_FOR_NORMS]
-    some = slice(_NUM_IMAGES_PER_EPOCH_TEST)
+    _check(config, dataset, norms)
+    record = _Record(config, dataset)
+    if optimizer is None:
+        optimizer, step = _jitted_step(dataclasses.replace(config, seed=0))
+    else:
+        step = jax.jit(step_of(config, record.graph, optimizer), donate_argnums=0)
+    state = State(record.params, record.batch_stats, optimizer.init(record.params))
+    images, labels = jnp.asarray(dataset.train_images), jnp.asarray(record.labels)
     # Reading a result waits for the device: seldom enough to cost nothing, often enough for a bar.
     steps_per_report = max(1, 256 // config.batch_size)
-
-    history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], "test_accuracy": []}
-    measured = [spectra(state.params)]
     for epoch in range(config.epochs):
-        order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
-        batches = order[: num_steps * config.batch_size].reshape(num_steps, -1)
         totals = []
-        for index, batch in enumerate(batches.astype(np.int32), start=1):
-            state, batch_totals = step(state, images, labels, batch)
-            totals.append(batch_totals)
-            if index % steps_per_report == 0:
-                batch_totals.loss.block_until_ready()
+        batches = _batches(config, epoch, len(images))
+        for index, batch in enumerate(batches):
+            number = epoch * config.num_steps + index
+            target = None if norms is None else norms[number]
+            draw = np.array([config.seed, number], np.uint32)
+            state, step_totals = step(state, images, labels, batch, draw, target)
+            totals.append(step_totals)
+            if (index + 1) % steps_per_report == 0:
+                step_totals.loss.block_until_ready()
                 on_images(steps_per_report * config.batch_size)
-        on_images(num_steps % steps_per_report * config.batch_size)
-        loss, correct = np.sum(jax.device_get(totals), axis=0) / batches.size
-        history["train_loss"].append(float(loss))
-        history["train_accuracy"].append(float(correct))
-        measured.append(spectra(state.params))
-        stats = fresh_statistics(graph, state.params, state.batch_stats, images_for_norms)
-        history["test_accuracy"].append(
-            accuracy(
-                graph, state.params, stats, dataset.test_images[some], dataset.test_labels[some]
-            )
+        on_images(config.num_steps % steps_per_report * config.batch_size)
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(totals))
+        record.epoch(epoch + 1, state, stacked)
+    return record.outcome(state)
+
+
+def train_ensemble(
+    configs: Sequence[Config],
+    dataset: Dataset,
+    on_images: OnImages = lambda num_images: None,
+    norms: Sequence[np.ndarray] | None = None,
+) -> list[Outcome]:
+    """Trains runs that differ in their seeds alone, as one program: `vmap` over them, `scan` on.
+
+    For accelerators. On a CPU a convolution inside a scan is many times slower than `train`.
+
+    Args:
+        configs: The runs.
+        dataset: As for `train`.
+        on_images: Told after every epoch how many images were trained on in all runs.
+        norms: For norm-matched controls, those of the run that each is the control of.
+
+    Returns:
+        What `train` gives for each, to rounding.
+
+    Raises:
+        ValueError: As for `train`, or the runs differ in more than their seeds.
+    """
+    config = configs[0]
+    if any(dataclasses.replace(other, seed=config.seed) != config for other in configs):
+        raise ValueError("an ensemble's runs may differ in their seeds alone")
+    for index, other in enumerate(configs):
+        _check(other, dataset, None if norms is None else norms[index])
+    records = [_Record(config, dataset) for config in configs]
+    optimizer = make_optimizer(config)
+    step = step_of(config, records[0].graph, optimizer)
+    over_seeds = jax.vmap(step, in_axes=(0, None, 0, 0, 0, None if norms is None else 0))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def run_epoch(state: State, images: jax.Array, labels: jax.Array, feed: Any) -> Any:
+        return jax.lax.scan(
+            lambda state, each: over_seeds(state, images, labels, *each), state, feed
         )
-    stats = fresh_statistics(graph, state.params, state.batch_stats, images_for_norms)
-    metrics: dict[str, list[float] | float] = {
-        **history,
-        "final_train_accuracy": accuracy(
-            graph, state.params, stats, dataset.train_images, dataset.train_labels
-        ),
-        "final_test_accuracy": accuracy(
-            graph, state.params, stats, dataset.test_images, dataset.test_labels
-        ),
-    }
-    eigenvalues = {layer: np.stack([at[layer] for at in measured]) for layer in LAYERS}
-    return Outcome(state, metrics, eigenvalues)
+
+    states = [State(r.params, r.batch_stats, optimizer.init(r.params)) for r in records]
+    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    images = jnp.asarray(dataset.train_images)
+    labels = jnp.stack([record.labels for record in records])
+    seeds = np.array([config.seed for config in configs], np.uint32)
+    for epoch in range(config.epochs):
+        # The scan goes over the leading axis, steps, and the map over the next, seeds.
+        batches = np.stack([_batches(each, epoch, len(images)) for each in configs], axis=1)
+        steps = np.arange(config.num_steps) + epoch * config.num_steps
+        draws = np.stack(np.broadcast_arrays(seeds, steps[:, None]), axis=-1).astype(np.uint32)
+        target = None if norms is None else np.stack([each[steps] for each in norms], axis=1)
+        state, totals = run_epoch(state, images, labels, (batches, draws, target))
+        totals = jax.device_get(totals)
+        for index, each in enumerate(_members(state, len(configs))):
+            record_totals = jax.tree.map(lambda leaf, index=index: leaf[:, index], totals)
+            records[index].epoch(epoch + 1, each, record_totals)
+        on_images(batches.size)
+    members = _members(state, len(configs))
+    return [record.outcome(each) for record, each in zip(records, members, strict=True)]
+
+
+def _members(state: State, number: int) -> Iterator[State]:
+    for index in range(number):
+        yield jax.tree.map(lambda leaf, index=index: leaf[index], state)

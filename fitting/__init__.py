@@ -21,6 +21,8 @@ from ._phase_evidence import PhaseCuts as PhaseCuts
 from ._phases import Phase as Phase
 from ._phases import PhaseResult as PhaseResult
 from ._phases import classify_phase as classify_phase
+from ._pool import PooledSpectrum as PooledSpectrum
+from ._pool import pool_spectra as pool_spectra
 from ._power_law import PowerLawFit as PowerLawFit
 from ._power_law import fit_power_law as fit_power_law
 from ._reports._report import Report as Report
@@ -43,6 +45,7 @@ __all__ = [
     "Phase",
     "PhaseCuts",
     "PhaseResult",
+    "PooledSpectrum",
     "PowerLawFit",
     "PowerLawFits",
     "Report",
@@ -61,6 +64,7 @@ __all__ = [
     "largest_eigenvalue_law",
     "load_report",
     "localization",
+    "pool_spectra",
     "shuffled_null",
     "spike_signals",
     "tracy_widom_cdf",

@@ -1,4 +1,6 @@
 import gzip
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -90,3 +92,47 @@ def test_damaged_files_are_named(tmp_path):
     path.write_bytes(b"not a gzip file")
     with pytest.raises(data.DataError, match="fetch it again"):
         data.load("mnist", tmp_path)
+
+
+def test_validation_images_are_those_after_the_training_images():
+    whole = data.load("digits")
+    part = data.load("digits", train_size=1000, validation_size=200)
+    np.testing.assert_array_equal(part.train_images, whole.train_images[:1000])
+    np.testing.assert_array_equal(part.test_images, whole.train_images[1000:1200])
+    np.testing.assert_array_equal(part.test_labels, whole.train_labels[1000:1200])
+    assert len(data.load("digits", validation_size=36).train_images) == 1500
+    with pytest.raises(data.DataError, match="1500 training images and 37 for validation asked"):
+        data.load("digits", train_size=1500, validation_size=37)
+
+
+def test_unit_scaling_keeps_the_pixels_between_0_and_1():
+    images = data.load("digits", scaling="unit").train_images
+    assert (images.min(), images.max(), images.dtype) == (0, 1, np.float32)
+    with pytest.raises(data.DataError, match="unknown scaling 'none': choose one of standardized"):
+        data.load("digits", scaling="none")
+
+
+def _archive(folder):
+    _write_cifar10(folder)
+    archive = folder / data.CIFAR10_ARCHIVE
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    return archive
+
+
+def test_cifar10_is_read_from_its_archive(tmp_path):
+    _archive(tmp_path)
+    unpacked = data.load("cifar10", tmp_path)
+    shutil.rmtree(tmp_path / "cifar-10-batches-bin")
+    for one, other in zip(data.load("cifar10", tmp_path), unpacked, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_truncated_archive_is_named(tmp_path):
+    archive = _archive(tmp_path)
+    shutil.rmtree(tmp_path / "cifar-10-batches-bin")
+    whole = archive.read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:10], b"no archive"):
+        archive.write_bytes(part)
+        with pytest.raises(data.DataError, match=r"cifar-10-binary\.tar\.gz cannot be read"):
+            data.load("cifar10", tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.mini_alexnet import MiniAlexNet, max_pool
+from examples.mini_alexnet import MiniAlexNet, chunked, max_pool
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,40 @@ def test_training_normalises_by_the_batch_and_remembers_one_percent(model):
 def test_an_unknown_init_is_refused():
     with pytest.raises(ValueError, match="unknown init 'he': choose one of glorot, original"):
         MiniAlexNet(nnx.Rngs(0), "he")
+
+
+def test_a_convolution_in_chunks_is_the_whole_one_and_so_is_its_gradient():
+    layer = nnx.Conv(3, 4, (5, 5), rngs=nnx.Rngs(0))
+    images = jax.random.normal(jax.random.key(0), (70, 9, 9, 3))
+
+    graph, state = nnx.split(layer)
+
+    @jax.jit
+    def gradients(state, images):
+        def loss(whole, state, images):
+            model = nnx.merge(graph, state)
+            return ((model(images) if whole else chunked(model, images)) ** 2).sum()
+
+        return [jax.grad(loss, (1, 2))(whole, state, images) for whole in (True, False)]
+
+    assert chunked(lambda part: part[:, :1] * len(part), images)[[0, 69], 0, 0, 0].tolist() == [
+        images[0, 0, 0, 0] * 32,
+        images[69, 0, 0, 0] * 6,
+    ]
+    whole, in_chunks = gradients(state, images)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(in_chunks), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
+def test_dropout_drops_the_dense_outputs_in_training_alone():
+    model = MiniAlexNet(nnx.Rngs(0), dropout=0.5)
+    images = jax.random.normal(jax.random.key(0), (2, 28, 28, 3))
+    first, other = (model(images, train=True, rngs=nnx.Rngs(dropout=seed)) for seed in (0, 1))
+    assert abs(first - other).max() > 1e-3
+    np.testing.assert_array_equal(model(images, train=False), model(images, train=False))
+
+
+def test_dense_batch_norm_is_an_option():
+    model = MiniAlexNet(nnx.Rngs(0), dense_norm=True)
+    assert (model.norm3.num_features, model.norm4.num_features) == (384, 192)
+    assert model(jnp.zeros((2, 28, 28, 3)), train=False).shape == (2, 10)

@@ -1,0 +1,131 @@
+"""LeNet5 on MNIST: a bulk with spikes, as in the papers' Figure 1.
+
+    python -m examples.lenet5 --data-dir FOLDER
+
+FC1 is 2450 x 500. The papers have its edge at about 3.5, spikes from there to about 25, and a test
+accuracy of 99.25 %, after 20 epochs of AdaDelta. They do not give the batch size; 32 is Keras' own.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from examples import command, figures, report, sweep
+from examples.config import Config
+from examples.presets import Preset, seeds_of
+from examples.rows import Group, Layer, groups, test_accuracy, train_accuracy
+
+_PAPER = Config(
+    "mnist",
+    60_000,
+    10_000,
+    batch_size=32,
+    epochs=20,
+    network="lenet5",
+    optimizer="adadelta",
+    learning_rate=1.0,
+)
+PRESETS = {
+    "paper": Preset(_PAPER, (32,), 1, reference=32),
+    "smoke": Preset(
+        dataclasses.replace(_PAPER, data="digits", train_size=64, test_size=32, epochs=1),
+        (32,),
+        1,
+        reference=32,
+    ),
+}
+
+
+def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
+    """Lists the seeds of the run."""
+    configs = seeds_of(preset.baseline, options.seed, preset.num_seeds)
+    return lambda found: configs
+
+
+def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
+    shown = layer.eigenvalues[layer.eigenvalues <= most]
+    edges = np.linspace(0, most, bins + 1)
+    heights, _ = np.histogram(shown, edges)
+    density = heights / layer.eigenvalues.size / np.diff(edges)
+    axes.stairs(density, edges, fill=True, color="#b9c4d0", label="eigenvalues of FC1")
+    if layer.fits:
+        law = layer.fits.marchenko_pastur
+        x = np.linspace(1e-3, most, 2000)
+        label = f"Marchenko-Pastur, λ₊ = {law.lambda_plus:.2f}"
+        axes.plot(x, law.density(x), color="#c8102e", lw=1.6, label=label)
+        if spikes := [spike for spike in law.spikes if spike <= most]:
+            height = axes.get_xaxis_transform()
+            axes.plot(spikes, [0.03] * len(spikes), "k|", ms=9, transform=height, label="spikes")
+    axes.set(xlim=(0, most), ylim=(0, None), xlabel="eigenvalue λ of WᵀW", ylabel="density")
+
+
+def draw(layer: Layer, title: str) -> Figure:
+    """Draws the spectrum of FC1, in full and near the edge (the papers' Figure 1a and b)."""
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+        full, zoomed = figure.subplots(1, 2)
+        if layer.fits:
+            _density(full, layer, layer.lambda_max * 1.05, 120)
+            _density(zoomed, layer, layer.fits.marchenko_pastur.lambda_plus * 1.6, 60)
+            full.set_title(f"In full: {layer.phase}")
+            zoomed.set_title("Near the edge")
+            zoomed.legend()
+        figure.suptitle(title)
+    return figure
+
+
+def table(group: Group) -> Table:
+    """Makes the table, the papers' numbers beside ours."""
+    layers = [row.layers["fc1"] for row in group.rows]
+    fits = [layer.fits.marchenko_pastur for layer in layers if layer.fits]
+
+    def mean(values: Sequence[float], digits: int) -> str:
+        return f"{np.mean(values):.{digits}f}" if values else "–"
+
+    result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("FC1 of LeNet5", "ours", "papers"):
+        result.add_column(header)
+    result.add_row("train accuracy", f"{group.mean(train_accuracy):.4f}", "1.0000")
+    result.add_row("test accuracy", f"{group.mean(test_accuracy):.4f}", "0.9925")
+    result.add_row("edge λ₊", mean([fit.lambda_plus for fit in fits], 2), "about 3.5")
+    result.add_row("spikes", mean([fit.num_spikes for fit in fits], 1), "25")
+    result.add_row("largest λ", mean([layer.lambda_max for layer in layers], 1), "up to about 25")
+    result.add_row("phase", group.phase("fc1"), "BULK_SPIKES")
+    return result
+
+
+def present(finished: command.Finished) -> Sequence[Path]:
+    """Draws the spectrum of the first seed, and writes the table."""
+    (group,) = groups(finished.cells.values())
+    config = group.config
+    title = f"{report.network(config)}, {config.epochs} epochs"
+    shown = table(group)
+    Console().print(shown)
+    folder, cells = finished.folder, list(finished.cells.values())
+    return [
+        figures.save(draw(group.rows[0].layers["fc1"], title), folder / "spectrum.png"),
+        report.write(folder / "results.md", title, [shown], cells, finished.command),
+    ]
+
+
+EXPERIMENT = command.Experiment("lenet5", __doc__.splitlines()[0], plan, present, PRESETS)
+
+
+def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = None) -> int:
+    """Runs the command line; gives its exit code."""
+    return command.main(EXPERIMENT, arguments, executor=executor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
