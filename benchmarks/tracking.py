@@ -5,8 +5,8 @@
 Trains 1,000 steps on CIFAR-10 at b = 32 with the penalty on FC1 and FC2. At every 10th step the
 tracked value and gradient are compared with the exact ones of the same weights; with ``every=n``
 these are steps that recompute, and the steps before them, whose gradient has been held the longest,
-have columns of their own. Then the exact run and an exact run with another order of the images say
-what a difference at the end means.
+have columns of their own. Then exact runs, with the same and with three other orders of the images,
+say what a difference at the end means.
 """
 
 import argparse
@@ -109,7 +109,8 @@ def main() -> None:
                 errors, cosines = np.array(pairs).T
                 cells += f"{np.abs(errors).max():9.1e}{cosines.min():10.5f}"
             print(f"{name:17}{label:20}{layer:6}{cells}", flush=True)
-    for label, order in (("exact", 0), ("exact, another order", 1)):
+    for order in range(4):
+        label = f"exact, order {order}" if order else "exact"
         ends[label], _ = train("alpha", {}, dataset, options.steps, order)
     print(f"\nalpha after {options.steps} steps   {'smooth_hill':>24}{'fitted (CSN)':>24}")
     for label, end in ends.items():
