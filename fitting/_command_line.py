@@ -11,9 +11,15 @@ from rich.console import Console
 import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
+from ._checkpoints import FORMATS
 from ._compare_command import add_compare_command
 from ._evaluation._evaluate import CONV, evaluate
 from ._reports._table import show
+
+MODEL = (
+    f"a checkpoint: a file ({' '.join(FORMATS)}), the .index.json of a sharded one, an Orbax "
+    "folder, or a folder that holds one of these, such as Hugging Face's"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spectral-reg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
-    command.add_argument("model", type=Path, help="a PyTorch or .safetensors file")
+    command.add_argument("model", type=Path, help=MODEL)
     command.add_argument(
         "--conv",
         type=_conv,

@@ -129,6 +129,17 @@ def test_sharded_checkpoint_and_the_folder_that_holds_it(tmp_path):
         np.testing.assert_array_equal(tensors["b/kernel"].read(), 2 * WEIGHT.T)
 
 
+def test_a_sorted_index_has_the_order_of_its_numbers(tmp_path):
+    names = sorted(f"layers.{index}.weight" for index in range(11))
+    save_file(dict.fromkeys(names, WEIGHT), tmp_path / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "a.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, WEIGHT))
+    expected = [f"layers/{index}/kernel" for index in range(11)]
+    assert list(open_checkpoint(tmp_path)) == expected
+    assert list(open_checkpoint(tmp_path / "a.npz")) == expected
+
+
 @pytest.mark.parametrize(
     ("extra", "error", "message"),
     [

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 import fitting
 import spectral_reg as sr
+from fitting._checkpoints import FORMATS
 from fitting._command_line import main
 
 RNG = np.random.default_rng(0)
@@ -214,12 +215,31 @@ def test_bad_files(tmp_path, name, content, message):
         (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
         (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
-        ({"a": np.ones(3)}, {}, "no weight matrix to measure"),
+        ({"a": np.ones(3)}, {}, "no weight matrix to measure.* 'a': a scalar or a vector$"),
+        ([np.ones((3, 2))], {}, "not that of a weight matrix; what axes names is measured"),
+        ({}, {}, "expected a model or a path, got dict"),
     ],
 )
 def test_bad_arguments(model, options, message):
     with pytest.raises(ValueError, match=message):
         fitting.evaluate(model, progress=False, **options)
+
+
+def test_a_tensor_alone_has_no_name():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    with pytest.raises(ValueError, match="not that of a weight matrix; what axes names"):
+        fitting.evaluate(torch.ones(3, 2), progress=False)
+    axes = {"tensor": sr.MatrixAxes()}
+    assert len(fitting.evaluate(torch.ones(3, 2), axes=axes, progress=False).layers) == 1
+
+
+def test_the_docs_and_the_help_name_every_format(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    help_text = capsys.readouterr().out
+    for suffix in (*FORMATS, ".index.json"):
+        assert suffix in (fitting.evaluate.__doc__ or "")
+        assert suffix in help_text
 
 
 def test_command_line(tmp_path, capsys):

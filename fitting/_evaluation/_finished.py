@@ -118,8 +118,8 @@ def _size_and_time(path: Path) -> list[int]:
 def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         raise ValueError(
-            f"{folder} holds an evaluation already; go on with it by resume=True, or give another "
-            "folder"
+            f"{folder} holds an evaluation already; go on with it by resume=True (--resume in the "
+            "shell), or give another folder"
         )
     # As JSON gives it back, tuples being lists.
     what = json.loads(json.dumps(what))
