@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .._whole_file import written_whole
 from ._figures import plot_report
 from ._html import write_html
 from ._summary import summarize
@@ -190,9 +191,8 @@ class Report:
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,12 +205,18 @@ class Report:
             "format": FORMAT,
             "conv": self.conv,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
-            "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
-            "skipped": json.loads(self.skipped.to_json(orient="records")),
+            "layers": _records(self.layers),
+            "skipped": _records(self.skipped),
             "spectra": [
                 base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
             ],
         }
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    # pandas' own JSON rounds the last digit.
+    present = frame.astype("object").where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in present.to_dict("records")]
 
 
 def make_report(
@@ -260,5 +266,5 @@ def load_report(path: str | Path) -> Report:
             for row, text in zip(rows, content["spectra"], strict=True)
         }
         return make_report(rows, content["skipped"], spectra, conv=content["conv"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error
