@@ -20,7 +20,7 @@ from ._comparison._comparison import Comparison, compare
 from ._comparison._comparison_reading import SIGNIFICANT
 from ._comparison._quality_table import check_quality
 from ._evaluation._evaluate import CONV, evaluate
-from ._reports._report import Report, load_report
+from ._reports._report import Report, is_report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4
@@ -122,7 +122,7 @@ def _stem(path: Path) -> str:
 
 
 def _read(path: Path, conv: str | ConvOperator) -> Report:
-    if path.suffix == ".json":
+    if is_report(path):
         return load_report(path)
     return evaluate(path, conv=conv, progress=sys.stderr.isatty())
 

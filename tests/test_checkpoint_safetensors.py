@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import fitting
-from fitting._checkpoints import open_checkpoint
+from fitting._checkpoints import FORMATS, find_file, open_checkpoint
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((6, 4)).astype(np.float32)
@@ -167,6 +167,14 @@ def test_a_folder_prefers_safetensors_and_never_guesses(tmp_path):
         open_checkpoint(tmp_path)
     save_file({"model.weight": WEIGHT}, tmp_path / "model.safetensors")
     assert set(open_checkpoint(tmp_path)) == {"kernel"}
+
+
+def test_a_folder_may_hold_a_checkpoint_of_any_suffix(tmp_path):
+    for suffix in FORMATS:
+        folder = tmp_path / suffix.removeprefix(".")
+        folder.mkdir()
+        (folder / f"a{suffix}").touch()
+        assert find_file(folder) == folder / f"a{suffix}"
 
 
 def test_sharded_pytorch_files(tmp_path):

@@ -13,8 +13,8 @@ INDEX = ".index.json"
 FAVOURITES = (
     "model.safetensors.index.json", "model.safetensors", "*.safetensors.index.json",
     "*.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin", "*.bin.index.json",
-    "*.bin", "*.pt", "*.pth", "flax_model.msgpack", "*.msgpack", "*.keras", "*.weights.h5", "*.h5",
-    "*.npz", "*.onnx",
+    "*.bin", "*.pt", "*.pth", "*.th", "*.tar", "*.ckpt", "flax_model.msgpack", "*.msgpack",
+    "*.keras", "*.weights.h5", "*.h5", "*.hdf5", "*.npz", "*.onnx",
 )  # fmt: skip
 # What training leaves beside the weights.
 NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .._evaluation._evaluate import evaluate
-from .._reports._report import Report, load_report
+from .._reports._report import Report, is_report, load_report
 from .._whole_file import written_whole
 from ._comparison_reading import read_comparison
 from ._layer_changes import layer_changes
@@ -119,7 +119,8 @@ def compare(
         share any.
 
     Raises:
-        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+        ValueError: If there are too few models, a name has no quality, a quality is not finite, or
+            the reports are of different ``conv``.
         FileNotFoundError: If a path does not exist.
 
     Example:
@@ -146,6 +147,9 @@ def compare(
     if quality is not None:
         check_quality(quality, list(reports))  # before the time that an evaluation takes
     loaded = {name: _report(report) for name, report in reports.items()}
+    convs = {name: report.conv for name, report in loaded.items()}
+    if len(set(convs.values())) > 1:
+        raise ValueError(f"the reports are of different conv, so their means differ: {convs}")
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",
@@ -207,7 +211,7 @@ def _report(report: Report | str | Path) -> Report:
     if isinstance(report, Report):
         return report
     path = Path(report)
-    return load_report(path) if path.suffix == ".json" else evaluate(path, progress=False)
+    return load_report(path) if is_report(path) else evaluate(path, progress=False)
 
 
 def _sizes(report: Report) -> dict[str, float]:

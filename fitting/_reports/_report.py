@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .._checkpoints import INDEX
 from .._whole_file import written_whole
 from ._figures import plot_report
 from ._html import write_html
@@ -232,6 +233,11 @@ def make_report(
     layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
     left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
     return Report(layers, left_out, spectra, conv)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a path is that of a saved report, by its name: not of a checkpoint's index."""
+    return path.suffix == ".json" and not path.name.endswith(INDEX)
 
 
 def load_report(path: str | Path) -> Report:
