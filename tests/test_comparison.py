@@ -287,6 +287,8 @@ def test_bad_arguments(reports):
         fitting.compare(reports, quality={"first": 1.0, "second": 2.0})
     with pytest.raises(ValueError, match="no quality is given"):
         fitting.compare({"first": "nothing.json", "second": "neither.json"}, quality={})
+    with pytest.raises(TypeError, match="dict to compare; expected reports, or paths"):
+        fitting.compare({"first": reports["first"], "second": MODELS["second"]})
     with pytest.raises(FileNotFoundError):
         fitting.compare({"first": reports["first"], "second": "nothing.json"})
     quality = dict.fromkeys(VGG.index, 70.0) | {"vgg11": math.nan}

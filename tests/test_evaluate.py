@@ -229,6 +229,11 @@ def test_bad_arguments(model, options, message):
         fitting.evaluate(model, progress=False, **options)
 
 
+def test_a_pattern_alone_is_no_list_of_them():
+    with pytest.raises(TypeError, match=r"expected a list of patterns, \['fc/\*'\]"):
+        fitting.evaluate(PARAMS, layers="fc/*", progress=False)
+
+
 def test_a_tensor_alone_has_no_name():
     torch = pytest.importorskip("torch", reason="needs torch")
     with pytest.raises(ValueError, match="not that of a weight matrix; what axes names"):

@@ -121,6 +121,7 @@ def compare(
     Raises:
         ValueError: If there are too few models, a name has no quality, a quality is not finite, or
             the reports are of different ``conv``.
+        TypeError: If what is given is neither a report nor a path.
         FileNotFoundError: If a path does not exist.
 
     Example:
@@ -210,6 +211,9 @@ def compare_values(
 def _report(report: Report | str | Path) -> Report:
     if isinstance(report, Report):
         return report
+    if not isinstance(report, str | Path):
+        came = type(report).__name__
+        raise TypeError(f"{came} to compare; expected reports, or paths; evaluate models first")
     path = Path(report)
     return load_report(path) if is_report(path) else evaluate(path, progress=False)
 

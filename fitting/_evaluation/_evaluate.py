@@ -82,6 +82,8 @@ def evaluate(
         ValueError: If the file cannot be read, ``conv`` is unknown, a pattern matches nothing,
             nothing is to be measured, or ``out`` holds another evaluation, or one and not
             ``resume``.
+        TypeError: If ``layers`` is a single pattern, or ``axes`` no dict of
+            :class:`spectral_reg.MatrixAxes`.
         ImportError: If the package that reads the file is not installed.
 
     Example:
@@ -109,6 +111,8 @@ def evaluate(
         raise ValueError(
             f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
         )
+    if isinstance(layers, str):
+        raise TypeError(f"layers is {layers!r}; expected a list of patterns, [{layers!r}]")
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
     if resume and out is None:

@@ -41,7 +41,7 @@ class Finished:
             raise ValueError(f"out is {folder}, a file; expected a folder, or a name for a new one")
         plan = folder / _PLAN
         if plan.exists():
-            _check(folder, json.loads(plan.read_text()), what, resume)
+            _check(folder, _read_plan(plan), what, resume)
         (folder / _UNITS).mkdir(parents=True, exist_ok=True)
         with written_whole(plan) as partial:
             partial.write_text(json.dumps(what, indent=1))
@@ -113,6 +113,16 @@ def _files(path: Path, folder: Path) -> Sequence[tuple[str, Path]]:
 def _size_and_time(path: Path) -> list[int]:
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+def _read_plan(plan: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(plan.read_bytes())
+    except ValueError:
+        held = None
+    if not (isinstance(held, dict) and all(isinstance(part, dict) for part in held.values())):
+        raise ValueError(f"{plan} is damaged, or of something else; give another folder")
+    return held
 
 
 def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> None:
