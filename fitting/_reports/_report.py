@@ -217,8 +217,8 @@ class Report:
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A dict a row, its numbers to the last bit (pandas' own JSON has 15 digits)."""
     known = table.notna() & ~table.isin([np.inf, -np.inf])  # JSON has neither
-    records: list[dict[str, Any]] = table.astype(object).where(known, None).to_dict("records")
-    return records
+    rows = table.astype(object).where(known, None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def make_report(
