@@ -13,11 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import spectral_reg as sr
+from spectral_reg._conv_operator import ConvOperator
+
 from ._comparison._comparison import Comparison, compare
 from ._comparison._comparison_reading import SIGNIFICANT
 from ._comparison._quality_table import check_quality
 from ._evaluation._evaluate import CONV, evaluate
-from ._reports._report import Report, load_report
+from ._reports._report import Report, is_report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4
@@ -42,14 +45,34 @@ def add_compare_command(commands: Any) -> None:
     command.add_argument(
         "--quality", type=Path, metavar="FILE", help="JSON {name: number} or CSV lines name,number"
     )
-    command.add_argument(
-        "--conv", choices=CONV, default="slices", help="what a convolution becomes"
-    )
+    add_conv_option(command)
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="write comparison.json and figures"
     )
     command.add_argument("--json", action="store_true", help="print the comparison as JSON")
     command.set_defaults(run=run_compare, check=_check(command))
+
+
+def add_conv_option(command: argparse.ArgumentParser) -> None:
+    """Adds ``--conv``, which is the same for every command."""
+    command.add_argument(
+        "--conv",
+        type=_conv,
+        default="slices",
+        metavar="{slices,pooled,flatten,HEIGHTxWIDTH}",
+        help="what a convolution becomes; a size of its input, such as 32x32, for its operator",
+    )
+
+
+def _conv(text: str) -> str | ConvOperator:
+    if text in CONV:
+        return text
+    try:
+        return sr.conv_operator(*map(int, text.split("x")))
+    except ValueError:
+        known = ", ".join(CONV)
+        message = f"expected one of {known} or a size such as 32x32, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _check(command: argparse.ArgumentParser) -> Any:
@@ -98,8 +121,8 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _read(path: Path, conv: str) -> Report:
-    if path.suffix == ".json":
+def _read(path: Path, conv: str | ConvOperator) -> Report:
+    if is_report(path):
         return load_report(path)
     return evaluate(path, conv=conv, progress=sys.stderr.isatty())
 

@@ -67,6 +67,44 @@ def test_a_live_nnx_module_says_what_its_layers_are():
     assert tensors["norm/scale"].kind == ""
 
 
+def order_of(model):
+    return [name for name in open_checkpoint(model) if name.endswith("kernel")]
+
+
+def test_layers_come_in_the_order_of_the_model(tmp_path):
+    class Linen(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.Dense(2, name="stem")(x)
+            for _ in range(11):
+                x = linen.Dense(2)(x)
+            return linen.Dense(2, name="head")(x)
+
+    def init():
+        return Linen().init(jax.random.key(0), jnp.ones((1, 2)))["params"]
+
+    blocks = [f"Dense_{i}/kernel" for i in range(11)]
+    params, by_name = init(), jax.jit(init)()
+    assert order_of(params) == ["stem/kernel", *blocks, "head/kernel"]
+    # Sorted by JAX: their order is lost, but not that of their numbers.
+    assert order_of(by_name) == [*blocks, "head/kernel", "stem/kernel"]
+    path = tmp_path / "params.msgpack"
+    path.write_bytes(serialization.to_bytes(by_name))
+    assert order_of(path) == order_of(by_name)
+    assert order_of((None, params))[0] == "1/stem/kernel"
+
+
+def test_layers_of_a_live_nnx_module_come_as_they_were_set():
+    class Module(nnx.Module):
+        def __init__(self, rngs):
+            self.stem = nnx.Linear(2, 2, rngs=rngs)
+            self.blocks = nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(11)])
+            self.head = nnx.Linear(2, 2, rngs=rngs)
+
+    blocks = [f"blocks/{i}/kernel" for i in range(11)]
+    assert order_of(Module(nnx.Rngs(0))) == ["stem/kernel", *blocks, "head/kernel"]
+
+
 def test_the_optimizer_of_a_train_state_is_no_weight():
     params = {"fc": {"kernel": jnp.ones((4, 3))}}
     state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1))
@@ -125,6 +163,14 @@ def test_orbax_folders(tmp_path, options):
         np.testing.assert_array_equal(kernel.astype(float), np.arange(6.0).reshape(2, 3))
         assert tensors["name"].reason == "no array but text"
         assert "optimizer" in tensors["opt_state/mu/kernel"].reason
+
+
+def test_orbax_folders_come_in_the_order_of_their_numbers(tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint", reason="needs orbax-checkpoint")
+    tree = {f"Dense_{i}": {"kernel": jnp.ones((2, 2))} for i in range(11)}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "orbax", tree)
+    assert order_of(tmp_path / "orbax") == [f"{name}/kernel" for name in tree]
 
 
 def test_orbax_folders_of_nnx_and_of_several_steps(tmp_path):

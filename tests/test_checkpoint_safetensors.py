@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import fitting
-from fitting._checkpoints import open_checkpoint
+from fitting._checkpoints import FORMATS, find_file, open_checkpoint
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((6, 4)).astype(np.float32)
@@ -129,6 +129,17 @@ def test_sharded_checkpoint_and_the_folder_that_holds_it(tmp_path):
         np.testing.assert_array_equal(tensors["b/kernel"].read(), 2 * WEIGHT.T)
 
 
+def test_a_sorted_index_has_the_order_of_its_numbers(tmp_path):
+    names = sorted(f"layers.{index}.weight" for index in range(11))
+    save_file(dict.fromkeys(names, WEIGHT), tmp_path / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "a.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, WEIGHT))
+    expected = [f"layers/{index}/kernel" for index in range(11)]
+    assert list(open_checkpoint(tmp_path)) == expected
+    assert list(open_checkpoint(tmp_path / "a.npz")) == expected
+
+
 @pytest.mark.parametrize(
     ("extra", "error", "message"),
     [
@@ -156,6 +167,14 @@ def test_a_folder_prefers_safetensors_and_never_guesses(tmp_path):
         open_checkpoint(tmp_path)
     save_file({"model.weight": WEIGHT}, tmp_path / "model.safetensors")
     assert set(open_checkpoint(tmp_path)) == {"kernel"}
+
+
+def test_a_folder_may_hold_a_checkpoint_of_any_suffix(tmp_path):
+    for suffix in FORMATS:
+        folder = tmp_path / suffix.removeprefix(".")
+        folder.mkdir()
+        (folder / f"a{suffix}").touch()
+        assert find_file(folder) == folder / f"a{suffix}"
 
 
 def test_sharded_pytorch_files(tmp_path):

@@ -258,6 +258,26 @@ def test_reports_checkpoints_and_saved_reports_compare_alike(reports, tmp_path):
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_reports_of_different_convolutions_are_refused():
+    model = {"kernel": np.random.default_rng(0).standard_normal((3, 3, 20, 30))}
+    reports = {
+        conv: fitting.evaluate(model, conv=conv, progress=False) for conv in ("slices", "pooled")
+    }
+    with pytest.raises(ValueError, match=r"of different conv, .* 'slices'.* 'pooled'"):
+        fitting.compare(reports)
+
+
+def test_the_index_of_a_sharded_checkpoint_is_no_saved_report(tmp_path, capsys):
+    weight = np.random.default_rng(0).standard_normal((60, 40))
+    save_file({"fc.weight": weight}, tmp_path / "a.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"fc.weight": "a.safetensors"}}))
+    comparison = fitting.compare({"one": index, "other": tmp_path / "a.safetensors"})
+    assert comparison.values.loc["one"].equals(comparison.values.loc["other"])
+    assert main(["compare", str(index), str(tmp_path / "a.safetensors"), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["values"]) == {"model", "a"}
+
+
 def test_bad_arguments(reports):
     with pytest.raises(ValueError, match="1 models to compare; expected at least 2"):
         fitting.compare({"first": reports["first"]})
@@ -267,6 +287,8 @@ def test_bad_arguments(reports):
         fitting.compare(reports, quality={"first": 1.0, "second": 2.0})
     with pytest.raises(ValueError, match="no quality is given"):
         fitting.compare({"first": "nothing.json", "second": "neither.json"}, quality={})
+    with pytest.raises(TypeError, match="dict to compare; expected reports, or paths"):
+        fitting.compare({"first": reports["first"], "second": MODELS["second"]})
     with pytest.raises(FileNotFoundError):
         fitting.compare({"first": reports["first"], "second": "nothing.json"})
     quality = dict.fromkeys(VGG.index, 70.0) | {"vgg11": math.nan}

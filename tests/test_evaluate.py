@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +15,7 @@ from safetensors.numpy import save_file
 
 import fitting
 import spectral_reg as sr
+from fitting._checkpoints import FORMATS
 from fitting._command_line import main
 
 RNG = np.random.default_rng(0)
@@ -157,12 +161,13 @@ def test_layers_by_pattern(report):
 def test_save_and_load(report, tmp_path):
     path = report.save(tmp_path / "report.json")
     loaded = fitting.load_report(path)
-    pd.testing.assert_frame_equal(loaded.layers, report.layers)
+    pd.testing.assert_frame_equal(loaded.layers, report.layers, check_exact=True)
     pd.testing.assert_frame_equal(loaded.skipped, report.skipped)
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"other\.json is no report"):
-        fitting.load_report(tmp_path / "other.json")
+    for content in (b"{}", b"[]", b"", b"\x80\xff"):
+        (tmp_path / "other.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"other\.json is no report"):
+            fitting.load_report(tmp_path / "other.json")
 
 
 def test_safetensors_and_torch_files_measure_the_same(tmp_path):
@@ -214,12 +219,36 @@ def test_bad_files(tmp_path, name, content, message):
         (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
         (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
-        ({"a": np.ones(3)}, {}, "no weight matrix to measure"),
+        ({"a": np.ones(3)}, {}, "no weight matrix to measure.* 'a': a scalar or a vector$"),
+        ([np.ones((3, 2))], {}, "not that of a weight matrix; what axes names is measured"),
+        ({}, {}, "expected a model or a path, got dict"),
     ],
 )
 def test_bad_arguments(model, options, message):
     with pytest.raises(ValueError, match=message):
         fitting.evaluate(model, progress=False, **options)
+
+
+def test_a_pattern_alone_is_no_list_of_them():
+    with pytest.raises(TypeError, match=r"expected a list of patterns, \['fc/\*'\]"):
+        fitting.evaluate(PARAMS, layers="fc/*", progress=False)
+
+
+def test_a_tensor_alone_has_no_name():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    with pytest.raises(ValueError, match="not that of a weight matrix; what axes names"):
+        fitting.evaluate(torch.ones(3, 2), progress=False)
+    axes = {"tensor": sr.MatrixAxes()}
+    assert len(fitting.evaluate(torch.ones(3, 2), axes=axes, progress=False).layers) == 1
+
+
+def test_the_docs_and_the_help_name_every_format(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    help_text = capsys.readouterr().out
+    for suffix in (*FORMATS, ".index.json"):
+        assert suffix in (fitting.evaluate.__doc__ or "")
+        assert suffix in help_text
 
 
 def test_command_line(tmp_path, capsys):
@@ -241,6 +270,46 @@ def test_command_line(tmp_path, capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert "missing.pt" in output.err
+
+
+def test_command_line_writes_weightwatchers_table(tmp_path, capsys):
+    save_file({"fc.weight": PARAMS["fc"]["kernel"]}, tmp_path / "a.safetensors")
+    table = tmp_path / "table.csv"
+    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--weightwatcher", str(table)]) == 0
+    expected = fitting.evaluate(tmp_path / "a.safetensors", progress=False).to_weightwatcher()
+    assert pd.read_csv(table)["alpha"].tolist() == pytest.approx(expected["alpha"].tolist())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "table.csv"]
+
+
+@pytest.mark.parametrize("option", ["--html", "--weightwatcher"])
+def test_command_line_knows_before_the_work_that_it_cannot_write(tmp_path, capsys, option):
+    for path, message in ((tmp_path, "got the folder"), (tmp_path / "b" / "c", "is no folder")):
+        assert main(["evaluate", str(tmp_path / "missing.pt"), option, str(path)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_command_line_bears_a_reader_that_leaves(tmp_path):
+    save_file({"fc.weight": PARAMS["fc"]["kernel"]}, tmp_path / "a.safetensors")
+    command = [sys.executable, "-m", "fitting._command_line", "evaluate", "--json"]
+    folder = Path(fitting.__file__).parents[1]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "a.safetensors")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_what_fails_to_be_written_leaves_nothing(report, tmp_path, monkeypatch):
+    def replace(*paths):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", replace)
+    for write in (report.save, report.to_html):
+        with pytest.raises(OSError, match="no space left"):
+            write(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_command_line_takes_the_size_of_a_convolutions_input(tmp_path, capsys):

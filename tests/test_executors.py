@@ -163,6 +163,15 @@ def test_resume_refuses_another_model_and_other_options(tmp_path):
         fitting.evaluate(params, resume=True, progress=False)
 
 
+@pytest.mark.parametrize("content", ["[1", "3", '{"options": 3}'])
+def test_a_damaged_folder_is_not_gone_on_with(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content)
+    params = {"fc": {"kernel": np.eye(20)}}
+    with pytest.raises(ValueError, match=r"evaluation\.json is damaged"):
+        fitting.evaluate(params, out=tmp_path, resume=True, progress=False)
+    assert (tmp_path / "evaluation.json").read_text() == content
+
+
 def test_what_is_written_inside_the_folder_of_the_model_does_not_change_it(tmp_path):
     (tmp_path / "a.bin").write_text("a")
     out = tmp_path / "out"

@@ -68,7 +68,7 @@ def test_every_column_is_weightwatchers(checkpoints, reference, model, pool, num
 
 def test_pooled_and_sliced_convolutions():
     pooled, slices = table(), table(pool=False)
-    assert pooled["longname"].tolist() == ["conv", "fc", "nan", "stem", "zero"]
+    assert pooled["longname"].tolist() == ["conv", "stem", "fc", "nan", "zero"]
     assert (len(pooled), len(slices)) == (5, 9 + 1 + 1 + 9 + 1)
     conv, parts = pooled.loc[0], slices[slices["longname"] == "conv"]
     assert conv["norm"] == pytest.approx((PARAMS["conv"]["kernel"] ** 2).sum() / 2)
@@ -81,7 +81,7 @@ def test_pooled_and_sliced_convolutions():
 def test_pooled_eigenvalues_do_not_say_what_belongs_to_a_slice():
     whole, pooled = table(), table(conv="pooled")
     missing = pooled[["sv_min", "rank_loss"]].isna().all(axis=1)
-    assert missing.tolist() == [True, False, True, True, False]
+    assert missing.tolist() == [True, True, False, True, False]
     columns = whole.columns.drop(["sv_min", "rank_loss"])
     pd.testing.assert_frame_equal(pooled[columns], whole[columns])
     with pytest.raises(ValueError, match="pool=False needs a report of conv='slices'"):

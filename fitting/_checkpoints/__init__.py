@@ -1,7 +1,9 @@
 """Checkpoints of every format, as trees of tensors with Flax names and layouts."""
 
+from ._open import FORMATS as FORMATS
 from ._open import find_file as find_file
 from ._open import open_checkpoint as open_checkpoint
+from ._sharded import INDEX as INDEX
 from ._tensor import Tensor as Tensor
 
-__all__ = ["Tensor", "find_file", "open_checkpoint"]
+__all__ = ["FORMATS", "INDEX", "Tensor", "find_file", "open_checkpoint"]

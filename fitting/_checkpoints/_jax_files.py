@@ -14,7 +14,7 @@ import numpy as np
 
 import spectral_reg as sr
 
-from ._naming import is_training_state
+from ._naming import is_training_state, keys_in_order, natural_order
 from ._reading import CheckpointError, missing_package, reading
 from ._tensor import Tensor, in_memory, merge, reason_of_type, without_values
 
@@ -27,8 +27,20 @@ ORBAX_METADATA = "_METADATA"
 
 def open_pytree(tree: Any) -> dict[str, Tensor]:
     """Every leaf of a tree by its path; those that are no arrays with a reason."""
-    leaves = jax.tree.leaves_with_path(tree)
-    return _listed((sr.path_name(path).split("/"), _leaf(leaf)) for path, leaf in leaves)
+    return _listed((sr.path_name(path).split("/"), _leaf(leaf)) for path, leaf in _leaves(tree, ()))
+
+
+def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted."""
+    if isinstance(tree, Mapping):
+        for key in keys_in_order(tree):
+            yield from _leaves(tree[key], (*prefix, jax.tree_util.DictKey(key)))
+        return
+    for path, node in jax.tree.leaves_with_path(tree, is_leaf=lambda n: isinstance(n, Mapping)):
+        if isinstance(node, Mapping):
+            yield from _leaves(node, prefix + path)
+        else:
+            yield prefix + path, node
 
 
 def _listed(tensors: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:
@@ -89,8 +101,8 @@ def _arrays(tree: Any, keys: list[str]) -> Iterator[tuple[list[str], np.ndarray]
         flat = np.concatenate([chunks[str(index)] for index in range(len(chunks))])
         yield keys, flat.reshape([shape[str(index)] for index in range(len(shape))])
     elif isinstance(tree, Mapping):
-        for key, child in tree.items():
-            yield from _arrays(child, [*keys, str(key)])
+        for key in keys_in_order(tree):
+            yield from _arrays(tree[key], [*keys, str(key)])
     elif isinstance(tree, list):
         for index, child in enumerate(tree):
             yield from _arrays(child, [*keys, str(index)])
@@ -131,7 +143,8 @@ def open_orbax(folder: Path) -> dict[str, Tensor]:
             # nnx keeps each variable under the key "value".
             named = keys[:-1] if len(keys) > 1 and keys[-1] == "value" else keys
             tensors.append((named, tensor))
-        return _listed(tensors)
+        # JAX sorted them, layer 10 before layer 2.
+        return _listed(sorted(tensors, key=lambda pair: natural_order("/".join(pair[0]))))
 
 
 def _orbax_tensor(folder: Path, metadata: dict[str, Any], keys: list[str], kind: str) -> Tensor:

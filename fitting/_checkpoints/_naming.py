@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from spectral_reg._from_torch import flax_path, strip_prefixes
 
@@ -34,10 +35,21 @@ def flax_named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def is_training_state(keys: tuple[str, ...]) -> bool:
     """Whether keys lead into the state of an optimizer or the like."""
-    first, *others = keys
-    return bool(others and TRAINING.fullmatch(first)) or any(
-        OPTIMIZER.fullmatch(key) for key in others[:-1]
+    return any(OPTIMIZER.fullmatch(key) for key in keys[1:-1]) or bool(
+        len(keys) > 1 and TRAINING.fullmatch(keys[0])
     )
+
+
+def keys_in_order(tree: Mapping[Any, Any]) -> list[Any]:
+    """The keys as they were put in, which is the model's order unless they were sorted.
+
+    ``jax.jit`` and Hugging Face sort them, layer 10 before layer 2; such come by their numbers.
+    """
+    keys = list(tree)
+    names = [str(key) for key in keys]
+    if names != sorted(names):
+        return keys
+    return sorted(keys, key=lambda key: natural_order(str(key)))
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """Live Flax nnx models, whose layers say what they are."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +21,27 @@ def is_nnx_module(value: Any) -> bool:
 
 
 def open_nnx_module(module: Any) -> dict[str, Tensor]:
-    """Every leaf of a model by its path, with the kind of its layer."""
+    """Every leaf of a model by its path, with the kind of its layer.
+
+    They come in the order in which the model's attributes were set, as in PyTorch.
+    """
     from flax import nnx  # of which the model is
 
     layers = {"/".join(map(str, path)): layer for path, layer in nnx.iter_modules(module)}
-    return {path: _described(path, tensor, layers) for path, tensor in open_pytree(module).items()}
+    places = {path: list(vars(layer)) for path, layer in layers.items()}
+    tensors = sorted(open_pytree(module).items(), key=lambda item: _place(item[0], places))
+    return {path: _described(path, tensor, layers) for path, tensor in tensors}
+
+
+def _place(path: str, places: Mapping[str, list[str]]) -> list[int]:
+    """Which attribute each part of a path is; one that is none comes last."""
+    place = []
+    parent = ""
+    for part in path.split("/"):
+        names = places.get(parent, [])
+        place.append(names.index(part) if part in names else len(names))
+        parent = f"{parent}/{part}".removeprefix("/")
+    return place
 
 
 def _described(path: str, tensor: Tensor, layers: dict[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._naming import flax_named
+from ._naming import flax_named, keys_in_order
 from ._reading import reading
 from ._tensor import Tensor, reason_of_type, without_values
 
@@ -34,8 +34,9 @@ def open_npz(path: Path) -> dict[str, Tensor]:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"it has two arrays named {twice!r}")
+        by_name = dict(zip(names, members, strict=True))
         return flax_named(
-            {name: _tensor(path, archive, info) for name, info in zip(names, members, strict=True)}
+            {name: _tensor(path, archive, by_name[name]) for name in keys_in_order(by_name)}
         )
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ._naming import keys_in_order
 from ._reading import CheckpointError, reading
 from ._tensor import Tensor, merge
 
@@ -12,8 +13,8 @@ INDEX = ".index.json"
 FAVOURITES = (
     "model.safetensors.index.json", "model.safetensors", "*.safetensors.index.json",
     "*.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin", "*.bin.index.json",
-    "*.bin", "*.pt", "*.pth", "flax_model.msgpack", "*.msgpack", "*.keras", "*.weights.h5", "*.h5",
-    "*.npz", "*.onnx",
+    "*.bin", "*.pt", "*.pth", "*.th", "*.tar", "*.ckpt", "flax_model.msgpack", "*.msgpack",
+    "*.keras", "*.weights.h5", "*.h5", "*.hdf5", "*.npz", "*.onnx",
 )  # fmt: skip
 # What training leaves beside the weights.
 NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
@@ -41,7 +42,7 @@ def read_index(path: Path, read: Reader) -> dict[str, Tensor]:
     for name, file in weight_map.items():
         if name not in shards[file]:
             raise CheckpointError(f"{path.name} says that {name!r} is in {file}, but it is not")
-    order = {name: index for index, name in enumerate(weight_map)}
+    order = {name: index for index, name in enumerate(keys_in_order(weight_map))}
     merged = merge(pair for shard in shards.values() for pair in shard.items())
     return dict(sorted(merged.items(), key=lambda item: order.get(item[0], len(order))))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from .._evaluation._evaluate import evaluate
-from .._reports._report import Report, load_report
+from .._reports._report import Report, is_report, load_report
+from .._whole_file import written_whole
 from ._comparison_reading import read_comparison
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
@@ -80,9 +80,8 @@ class Comparison:
     def save(self, path: str | Path) -> Path:
         """Writes :meth:`to_dict` as JSON, whole or not at all, and gives the path back."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
     def plot(self, directory: str | Path) -> list[Path]:
@@ -120,7 +119,9 @@ def compare(
         share any.
 
     Raises:
-        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+        ValueError: If there are too few models, a name has no quality, a quality is not finite, or
+            the reports are of different ``conv``.
+        TypeError: If what is given is neither a report nor a path.
         FileNotFoundError: If a path does not exist.
 
     Example:
@@ -147,6 +148,9 @@ def compare(
     if quality is not None:
         check_quality(quality, list(reports))  # before the time that an evaluation takes
     loaded = {name: _report(report) for name, report in reports.items()}
+    convs = {name: report.conv for name, report in loaded.items()}
+    if len(set(convs.values())) > 1:
+        raise ValueError(f"the reports are of different conv, so their means differ: {convs}")
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",
@@ -207,8 +211,11 @@ def compare_values(
 def _report(report: Report | str | Path) -> Report:
     if isinstance(report, Report):
         return report
+    if not isinstance(report, str | Path):
+        came = type(report).__name__
+        raise TypeError(f"{came} to compare; expected reports, or paths; evaluate models first")
     path = Path(report)
-    return load_report(path) if path.suffix == ".json" else evaluate(path, progress=False)
+    return load_report(path) if is_report(path) else evaluate(path, progress=False)
 
 
 def _sizes(report: Report) -> dict[str, float]:

@@ -16,11 +16,13 @@ from .._checkpoints import open_checkpoint
 from .._reports._report import Report, make_report
 from ._execution import run
 from ._finished import Finished, Rows, describe
-from ._layouts import Plan, plan
+from ._layouts import NOT_A_NAME, Plan, plan
 from ._measure import measure_spectrum
 from ._unit import Unit, spectra
 
 CONV = ("slices", "pooled", "flatten")
+# Of tensors, in the message that there is nothing to measure.
+MAX_REASONS = 10
 
 
 def evaluate(
@@ -38,9 +40,18 @@ def evaluate(
     """Measures the spectrum of every weight matrix of a model.
 
     Args:
-        model_or_path: A pytree of parameters (Flax nnx module or state, Linen variables, Equinox
-            module, nested dict of arrays), or the path of a PyTorch checkpoint (``.pt .pth .th
-            .bin .tar``, read with ``weights_only=True``) or of a ``.safetensors`` file.
+        model_or_path: A model in memory: a pytree of parameters (Flax nnx module or state, Linen
+            variables, Equinox module, nested dict of arrays), a ``torch.nn.Module`` or its state
+            dict. Or a path, read with the package in parentheses, an extra of this one:
+
+            - ``.safetensors``; ``.npz``; the ``.index.json`` of a sharded checkpoint
+            - ``.pt .pth .th .bin .tar .ckpt``, PyTorch's, a state dict or a dict that holds one,
+              by ``weights_only=True`` alone (``torch``)
+            - ``.msgpack``, Flax's, and Orbax folders (``flax``)
+            - ``.keras .h5 .hdf5``, ``.weights.h5`` among them (``keras``)
+            - ``.onnx`` (``onnx``)
+            - a folder that holds one of these, such as Hugging Face's
+
         conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
             papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
             one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row
@@ -59,7 +70,9 @@ def evaluate(
         progress: Show a progress bar with an estimate on standard error.
 
     Returns:
-        A :class:`Report`. Every tensor is in ``layers`` or, with the reason, in ``skipped``. The
+        A :class:`Report`. Every tensor is in ``layers`` or, with the reason, in ``skipped``, in the
+        model's order. What keeps no order (``.safetensors``, Orbax, dicts that JAX has sorted)
+        comes by name, layer 2 before layer 10. The
         query, key and value of a fused weight have a row each, and so have the gates of a recurrent
         one; a low-rank adapter has one for the product of its pair, a reparametrized weight one for
         what its parts make.
@@ -69,7 +82,9 @@ def evaluate(
         ValueError: If the file cannot be read, ``conv`` is unknown, a pattern matches nothing,
             nothing is to be measured, or ``out`` holds another evaluation, or one and not
             ``resume``.
-        ImportError: If the file is a pickle and torch is not installed.
+        TypeError: If ``layers`` is a single pattern, or ``axes`` no dict of
+            :class:`spectral_reg.MatrixAxes`.
+        ImportError: If the package that reads the file is not installed.
 
     Example:
         >>> import numpy as np, fitting
@@ -96,6 +111,8 @@ def evaluate(
         raise ValueError(
             f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
         )
+    if isinstance(layers, str):
+        raise TypeError(f"layers is {layers!r}; expected a list of patterns, [{layers!r}]")
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
     if resume and out is None:
@@ -104,8 +121,7 @@ def evaluate(
     config = _configuration(model_or_path)
     todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
     if not todo.units:
-        reasons = {name: reason for name, (_, reason) in todo.skipped.items()}
-        raise ValueError(f"there is no weight matrix to measure; the tensors and why: {reasons}")
+        raise ValueError(_nothing_to_measure(model_or_path, todo))
 
     finished = None
     if out is not None:
@@ -150,6 +166,19 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0) -> Rows:
         error.add_note(f"while measuring {unit.name}")
         raise
     return rows
+
+
+def _nothing_to_measure(model_or_path: Any, todo: Plan) -> str:
+    if not todo.skipped:
+        came = type(model_or_path).__name__
+        return f"there is no weight matrix to measure: expected a model or a path, got {came}"
+    reasons = {name: reason for name, (_, reason) in todo.skipped.items()}
+    shown = "; ".join(f"{name!r}: {reason}" for name, reason in [*reasons.items()][:MAX_REASONS])
+    more = f" and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
+    advice = ""
+    if NOT_A_NAME in reasons.values():
+        advice = "; what axes names is measured whatever its name: axes={path: sr.MatrixAxes()}"
+    return f"there is no weight matrix to measure; the tensors and why: {shown}{more}{advice}"
 
 
 def _configuration(model_or_path: Any) -> dict[str, Any]:

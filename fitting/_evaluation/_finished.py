@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checkpoints import Tensor
+from .._whole_file import written_whole
 from ._unit import Unit
 
 Rows = list[tuple[dict[str, Any], NDArray[np.float64]]]
@@ -40,9 +41,10 @@ class Finished:
             raise ValueError(f"out is {folder}, a file; expected a folder, or a name for a new one")
         plan = folder / _PLAN
         if plan.exists():
-            _check(folder, json.loads(plan.read_text()), what, resume)
+            _check(folder, _read_plan(plan), what, resume)
         (folder / _UNITS).mkdir(parents=True, exist_ok=True)
-        _write(plan, json.dumps(what, indent=1).encode())
+        with written_whole(plan) as partial:
+            partial.write_text(json.dumps(what, indent=1))
 
     def load(self, unit: Unit) -> Rows | None:
         """The rows and eigenvalues of a unit, or None if it is not finished."""
@@ -58,13 +60,11 @@ class Finished:
         """Writes the rows and eigenvalues of a unit."""
         path = self._path(unit)
         arrays = {str(number): values for number, (_, values) in enumerate(rows)}
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             text = json.dumps([row for row, _ in rows])
             np.savez(file, allow_pickle=False, **{_ROWS: np.array(text)}, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
 
     def _path(self, unit: Unit) -> Path:
         # Names have slashes, and two may differ in case alone.
@@ -115,11 +115,21 @@ def _size_and_time(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
+def _read_plan(plan: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(plan.read_bytes())
+    except ValueError:
+        held = None
+    if not (isinstance(held, dict) and all(isinstance(part, dict) for part in held.values())):
+        raise ValueError(f"{plan} is damaged, or of something else; give another folder")
+    return held
+
+
 def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         raise ValueError(
-            f"{folder} holds an evaluation already; go on with it by resume=True, or give another "
-            "folder"
+            f"{folder} holds an evaluation already; go on with it by resume=True (--resume in the "
+            "shell), or give another folder"
         )
     # As JSON gives it back, tuples being lists.
     what = json.loads(json.dumps(what))
@@ -137,9 +147,3 @@ def _differing_parts(held: Mapping[str, Any], what: Mapping[str, Any]) -> str:
     names = [name for name in {**held, **what} if held.get(name) != what.get(name)]
     shown = [f"{name} was {held.get(name)}, is {what.get(name)}" for name in names[:3]]
     return "; ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

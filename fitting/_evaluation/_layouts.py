@@ -25,6 +25,7 @@ TORCH_MATRICES = re.compile(
 OTHER_MATRICES = ("recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "text_projection")
 EXPERTS = re.compile(r"(^|/)(\w*_)?experts?(/|$)")
 EXPERT_MATRICES = re.compile(r"(gate_|up_|down_)+proj|w\d|w[io](_\d)?|(up|down|gate)")
+NOT_A_NAME = "its name is not that of a weight matrix"
 QUANTIZED = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
 
@@ -88,7 +89,7 @@ def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, giv
     if tensor.ndim < 2:
         return "a scalar or a vector"
     if not given and not _is_matrix(name, tensor):
-        return "its name is not that of a weight matrix"
+        return NOT_A_NAME
     if tensor.dtype in QUANTIZED or tensor.dtype.startswith("float8"):
         return f"of type {tensor.dtype}, as quantized weights are"
     if not _is_floating(tensor.dtype):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .._checkpoints import INDEX
+from .._whole_file import written_whole
 from ._figures import plot_report
 from ._html import write_html
 from ._summary import summarize
@@ -190,9 +192,8 @@ class Report:
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,12 +206,19 @@ class Report:
             "format": FORMAT,
             "conv": self.conv,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
-            "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
-            "skipped": json.loads(self.skipped.to_json(orient="records")),
+            "layers": _records(self.layers),
+            "skipped": _records(self.skipped),
             "spectra": [
                 base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
             ],
         }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dict a row, its numbers to the last bit (pandas' own JSON has 15 digits)."""
+    known = table.notna() & ~table.isin([np.inf, -np.inf])  # JSON has neither
+    rows = table.astype(object).where(known, None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def make_report(
@@ -226,6 +234,11 @@ def make_report(
     layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
     left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
     return Report(layers, left_out, spectra, conv)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a path is that of a saved report, by its name: not of a checkpoint's index."""
+    return path.suffix == ".json" and not path.name.endswith(INDEX)
 
 
 def load_report(path: str | Path) -> Report:
@@ -260,5 +273,5 @@ def load_report(path: str | Path) -> Report:
             for row, text in zip(rows, content["spectra"], strict=True)
         }
         return make_report(rows, content["skipped"], spectra, conv=content["conv"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error

@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def check_place(path: Path) -> None:
+    """Refuses a place that no file can be written to.
+
+    Raises:
+        OSError: If it is a folder, or lies in none.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write to, got the folder {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """The file beside ``path`` to write to; it takes that name once all is written.
+
+    Raises:
+        OSError: If it cannot be written there; then, as after any error within, nothing is left.
+    """
+    check_place(path)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
