@@ -157,7 +157,7 @@ def test_layers_by_pattern(report):
 def test_save_and_load(report, tmp_path):
     path = report.save(tmp_path / "report.json")
     loaded = fitting.load_report(path)
-    pd.testing.assert_frame_equal(loaded.layers, report.layers)
+    pd.testing.assert_frame_equal(loaded.layers, report.layers, check_exact=True)
     pd.testing.assert_frame_equal(loaded.skipped, report.skipped)
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     (tmp_path / "other.json").write_text("{}")

@@ -205,12 +205,19 @@ class Report:
             "format": FORMAT,
             "conv": self.conv,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
-            "layers": json.loads(self.layers.to_json(orient="records", double_precision=15)),
-            "skipped": json.loads(self.skipped.to_json(orient="records")),
+            "layers": _records(self.layers),
+            "skipped": _records(self.skipped),
             "spectra": [
                 base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
             ],
         }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dict a row, its numbers to the last bit (pandas' own JSON has 15 digits)."""
+    known = table.notna() & ~table.isin([np.inf, -np.inf])  # JSON has neither
+    records: list[dict[str, Any]] = table.astype(object).where(known, None).to_dict("records")
+    return records
 
 
 def make_report(
