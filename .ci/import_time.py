@@ -1,4 +1,4 @@
-"""Seconds that `import spectral_reg` adds to `import jax, optax`: the least of several processes."""
+"""Seconds that `import spectral_reg` adds to `import jax, optax`: the least of 7 processes."""
 
 import subprocess
 import sys

@@ -177,7 +177,7 @@ def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax
 
     .. math:: \mathcal R_s^{log} = \ln \|W\|_F^2 / \ln \lambda_{max}
 
-    It depends on the scale of W and has a pole at lambda_max = 1. Where |ln lambda_max| < 0.001
+    It depends on the scale of W and has a pole at lambda_max = 1. Where ``|ln lambda_max| < 0.001``
     the factor 1 / ln lambda_max is replaced by the odd cubic that continues it smoothly, so value
     and gradient stay finite; they are large there, and mean nothing. To train, prefer
     :func:`log_stable_rank`. For an exact power law the ratio tends to max(1, alpha - 1), not to
