@@ -1,6 +1,6 @@
 """Draws the figures of the theory pages, from matrices made up for them.
 
-    python -m docs.draw
+python -m docs.draw
 """
 
 from pathlib import Path

@@ -38,7 +38,7 @@ class MarchenkoPasturFit:
         shape: Sides of the matrix as given.
         Q: Aspect ratio of the noise: N / M, or N / (M - num_zeros) where the zeros are dead
             columns.
-        sigma2: Noise scale in the normalisation of the eigenvalues: N times the variance of an
+        sigma2: Noise scale in the normalization of the eigenvalues: N times the variance of an
             element.
         lambda_minus: Lower edge, sigma2 (1 - Q^(-1/2))^2.
         lambda_plus: Upper edge, sigma2 (1 + Q^(-1/2))^2.

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spectral-reg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
-    command.add_argument("model", type=Path, help="a PyTorch or .safetensors file")
+    command.add_argument("model", type=Path, help="a checkpoint: file or folder")
     command.add_argument(
         "--conv",
         type=_conv,

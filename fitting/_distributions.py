@@ -71,8 +71,9 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
         >>> comparison.best, comparison.R["exponential"] < 0
         ('exponential', True)
 
-    Source: Clauset, Shalizi and Newman 2009, section 5 and appendix C; Vuong 1989; the order of the
-    rule after the notebooks of Martin and Mahoney 2018.
+    References:
+        Clauset, Shalizi and Newman 2009, section 5 and appendix C; Vuong 1989; the order of the
+        rule after the notebooks of Martin and Mahoney 2018.
     """
     tail = tail_of(eigenvalues, fit)
     if fit.xmax is not None:

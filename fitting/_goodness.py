@@ -56,7 +56,8 @@ def goodness_of_fit(
         >>> fitting.goodness_of_fit(noise, fit, num_bootstrap=200) < 0.1
         True
 
-    Source: Clauset, Shalizi and Newman 2009, section 4.1.
+    References:
+        Clauset, Shalizi and Newman 2009, section 4.1.
     """
     null = _null(eigenvalues, fit, num_bootstrap)
     if null is None:
@@ -101,7 +102,8 @@ def bootstrap_sigma(
         >>> bool(0.8 < fitting.bootstrap_sigma(eigenvalues, fit) / fit.sigma < 1.25)
         True
 
-    Source: Clauset, Shalizi and Newman 2009, sections 3.3 and 4.1.
+    References:
+        Clauset, Shalizi and Newman 2009, sections 3.3 and 4.1.
     """
     null = _null(eigenvalues, fit, num_bootstrap)
     if null is None:

@@ -14,7 +14,7 @@ from ._matrix import check_matrix
 
 @dataclass(frozen=True)
 class LocalizationMeasures:
-    """Three measures of how spread out a unit vector is; smaller is more localised.
+    """Three measures of how spread out a unit vector is; smaller is more localized.
 
     Attributes:
         localization_ratio: ``|v|_1 / |v|_inf``, from 1 to M.
@@ -52,7 +52,7 @@ class LocalizationResult:
 
 
 def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> LocalizationResult:
-    r"""Measures the localisation of bulk and spike singular vectors on the short side.
+    r"""Measures the localization of bulk and spike singular vectors on the short side.
 
     .. math:: L = \frac{\|v\|_1}{\|v\|_\infty}, \qquad P = \frac{\|v\|_2}{\|v\|_4}, \qquad
         H = -\sum_i v_i^2 \ln v_i^2

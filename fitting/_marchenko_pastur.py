@@ -21,7 +21,7 @@ class MarchenkoPastur:
 
     Args:
         Q: Aspect ratio N / M of the matrix, long side over short side, at least 1.
-        sigma2: Scale, in the normalisation of the eigenvalues: N times the variance of an
+        sigma2: Scale, in the normalization of the eigenvalues: N times the variance of an
             element for the eigenvalues of W^T W, the variance itself for those of W^T W / N.
 
     Raises:

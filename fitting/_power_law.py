@@ -30,7 +30,7 @@ class PowerLawFit:
 
     Attributes:
         alpha: Exponent of the eigenvalue density.
-        xmin: Start of the tail, the eigenvalue that minimises ``ks_distance`` (or the one asked
+        xmin: Start of the tail, the eigenvalue that minimizes ``ks_distance`` (or the one asked
             for).
         xmax: Largest eigenvalue let in, where one was given.
         ks_distance: Kolmogorov-Smirnov distance of tail and fit.
@@ -45,7 +45,7 @@ class PowerLawFit:
         reason: Why the fit is not valid; empty if it is.
         xmin_given: Whether xmin was given instead of searched.
         min_tail: Fewest eigenvalues that a tail was allowed to have.
-        ks: Which distance was minimised, "one-sided" or "two-sided".
+        ks: Which distance was minimized, "one-sided" or "two-sided".
         eigenvalues: What was fitted, sorted, float64.
     """
 
@@ -144,8 +144,9 @@ def fit_power_law(
         >>> round(fit.alpha, 2), fit.num_tail, fit.valid
         (2.5, 500, True)
 
-    Source: Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data",
-    eq. 3.1 (alpha), eq. 3.9 (distance), section 3.3 (xmin).
+    References:
+        Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data", eq. 3.1
+        (alpha), eq. 3.9 (distance), section 3.3 (xmin).
     """
     if ks not in ("one-sided", "two-sided"):
         raise ValueError(f'expected ks to be "one-sided" or "two-sided", got {ks!r}')

@@ -65,7 +65,7 @@ def tracy_widom_quantile(p: float) -> float:
         p: Probability, between 0 and 1, both excluded.
 
     Returns:
-        The value that the standardised largest eigenvalue stays below with probability p.
+        The value that the standardized largest eigenvalue stays below with probability p.
 
     Raises:
         ValueError: If p is not inside (0, 1).

@@ -1,6 +1,6 @@
 """Compares two checkpoints, made on the spot: early and late in the same training.
 
-    python docs/tutorials/compare.py
+python docs/tutorials/compare.py
 """
 
 import sys

@@ -1,11 +1,10 @@
 """Adds a spectral penalty to a Flax training loop, and watches alpha move.
 
-    python docs/tutorials/penalty.py
+python docs/tutorials/penalty.py
 """
 
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax

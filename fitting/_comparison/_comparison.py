@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from .._evaluation._evaluate import evaluate
 from .._reports._report import Report, load_report
+from .._whole_file import whole_file
 from ._comparison_reading import read_comparison
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
@@ -80,9 +80,8 @@ class Comparison:
     def save(self, path: str | Path) -> Path:
         """Writes :meth:`to_dict` as JSON, whole or not at all, and gives the path back."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
     def plot(self, directory: str | Path) -> list[Path]:

@@ -48,7 +48,8 @@ def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
             )
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(directory / name)
+            with whole_file(directory / name) as partial:
+                figure.savefig(partial, format="png")
     return [directory / name for name in figures]
 
 

@@ -38,9 +38,10 @@ def evaluate(
     """Measures the spectrum of every weight matrix of a model.
 
     Args:
-        model_or_path: A pytree of parameters (Flax nnx module or state, Linen variables, Equinox
-            module, nested dict of arrays), or the path of a PyTorch checkpoint (``.pt .pth .th
-            .bin .tar``, read with ``weights_only=True``) or of a ``.safetensors`` file.
+        model_or_path: A model (torch or Flax nnx module, Linen variables, Equinox module, any
+            pytree of arrays), or the path of a file or folder: PyTorch (``.pt .pth .th .bin .tar
+            .ckpt``, read with ``weights_only=True``), safetensors, a sharded or Hugging Face
+            folder, Flax msgpack, Orbax, Keras, ONNX or NumPy.
         conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
             papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
             one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checkpoints import Tensor
+from .._whole_file import whole_file
 from ._unit import Unit
 
 Rows = list[tuple[dict[str, Any], NDArray[np.float64]]]
@@ -58,13 +59,11 @@ class Finished:
         """Writes the rows and eigenvalues of a unit."""
         path = self._path(unit)
         arrays = {str(number): values for number, (_, values) in enumerate(rows)}
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
+        with whole_file(path) as partial, partial.open("wb") as file:
             text = json.dumps([row for row, _ in rows])
             np.savez(file, allow_pickle=False, **{_ROWS: np.array(text)}, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
 
     def _path(self, unit: Unit) -> Path:
         # Names have slashes, and two may differ in case alone.
@@ -140,6 +139,5 @@ def _differing_parts(held: Mapping[str, Any], what: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)

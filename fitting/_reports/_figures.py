@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from .._whole_file import whole_file
 from ._spectrum_figures import PER_PAGE, Row, draw_spectra
 
 if TYPE_CHECKING:
@@ -70,9 +70,8 @@ def plot_report(
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 

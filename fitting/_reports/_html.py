@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from html import escape
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from .._whole_file import whole_file
 from . import _svg
 from ._figures import PHASES
 from ._html_table import COLUMNS, headings, layer_rows, phase_dot
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 def write_html(report: Report, path: str | Path, *, title: str, progress: bool) -> Path:
     """See :meth:`Report.to_html`."""
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(_page(report, title, progress=progress), encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(_page(report, title, progress=progress), encoding="utf-8")
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .._whole_file import whole_file
 from ._figures import plot_report
 from ._html import write_html
 from ._summary import summarize
@@ -190,9 +190,8 @@ class Report:
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
         path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
     def to_dict(self) -> dict[str, Any]:
