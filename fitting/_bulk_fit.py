@@ -15,7 +15,7 @@ from ._spikes import SpikeSignals, spike_signals
 from ._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 
 # Pure noise passes this quantile of the Tracy-Widom law once in a thousand matrices.
-_SPIKE_QUANTILE = 0.999
+SPIKE_QUANTILE = 0.999
 # Ranks of the bulk that set the scale: the lowest are rigid but nearly 0, the highest are where
 # tails bleed in.
 _WINDOW = (0.1, 0.7)
@@ -154,7 +154,7 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     columns = positive.size + bulk.num_cut
     law = MarchenkoPastur(long / columns, bulk.variance * long)
     centre, scale = largest_eigenvalue_law((long - bulk.num_out, columns - bulk.num_out))
-    threshold = bulk.variance * (centre + tracy_widom_quantile(_SPIKE_QUANTILE) * scale)
+    threshold = bulk.variance * (centre + tracy_widom_quantile(SPIKE_QUANTILE) * scale)
     spikes = positive[positive > threshold][::-1]
     low, high = law.edges
     reason = ""

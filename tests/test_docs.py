@@ -5,7 +5,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 import fitting
@@ -24,13 +23,6 @@ def test_every_public_name_has_one_entry(package):
 
 def test_there_are_tutorials():
     assert {"penalty", "phases", "compare"} <= set(TUTORIALS)
-
-
-@pytest.fixture
-def quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
