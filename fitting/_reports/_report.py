@@ -215,7 +215,7 @@ class Report:
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A dict a row, its numbers to the last bit (pandas' own JSON has 15 digits)."""
     known = table.notna() & ~table.isin([np.inf, -np.inf])  # JSON has neither
-    records: list[dict[str, Any]] = table.astype(object).where(known, None).to_dict("records")
+    records: list[dict[Any, Any]] = table.astype(object).where(known, None).to_dict("records")
     return records
 
 
