@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo test clean
+.PHONY: install install-dev demo test docs clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -21,5 +21,9 @@ demo: install
 test: install-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
+docs: install-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo docs/_build/index.html
+
 clean:
-	rm -rf .venv
+	rm -rf .venv docs/_build

@@ -134,7 +134,7 @@ class ResNet(nnx.Module):
         self.linear = nnx.Linear(num_features, num_classes, rngs=nnx.Rngs(0))
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits `[n, classes]` of normalised images `[n, 32, 32, 3]`."""
+        """Logits `[n, classes]` of normalized images `[n, 32, 32, 3]`."""
         x = self.conv1(images)
         if not self.family.preactivated:
             x = nnx.relu(self.bn1(x))

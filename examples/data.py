@@ -1,4 +1,4 @@
-"""Real images for the experiments, standardised as the papers' MiniAlexNet saw them."""
+"""Real images for the experiments, standardized as the papers' MiniAlexNet saw them."""
 
 import gzip
 import tarfile
@@ -32,7 +32,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def standardize(images: np.ndarray) -> np.ndarray:
-    """Gives every image mean 0 and standard deviation 1, as TensorFlow's per-image standardisation.
+    """Gives every image mean 0 and standard deviation 1, as TensorFlow's per-image standardization.
 
     Args:
         images: Pixels `[n, height, width, channels]` of any scale.

@@ -101,7 +101,7 @@ class MiniAlexNet(nnx.Module):
 
         Args:
             images: Standardised images.
-            train: Whether to normalise by the batch's own statistics, and to remember them.
+            train: Whether to normalize by the batch's own statistics, and to remember them.
             rngs: Randomness of the dropout.
         """
         x = max_pool(nnx.relu(chunked(self.conv1, images)))

@@ -80,7 +80,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 def _truncated_moments(
     x: NDArray[np.float64], top: float
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Log normaliser, means and covariance of (y, s) under p(y) ~ exp(-x_0 y - x_1 s), y >= 0.
+    """Log normalizer, means and covariance of (y, s) under p(y) ~ exp(-x_0 y - x_1 s), y >= 0.
 
     Here s = e^(y - top) - e^-top. Gauss-Legendre on panels that are short against both the decay
     and the cut-off.

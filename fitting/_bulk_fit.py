@@ -15,7 +15,7 @@ from ._spikes import SpikeSignals, spike_signals
 from ._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 
 # Pure noise passes this quantile of the Tracy-Widom law once in a thousand matrices.
-_SPIKE_QUANTILE = 0.999
+SPIKE_QUANTILE = 0.999
 # Ranks of the bulk that set the scale: the lowest are rigid but nearly 0, the highest are where
 # tails bleed in.
 _WINDOW = (0.1, 0.7)
@@ -38,7 +38,7 @@ class MarchenkoPasturFit:
         shape: Sides of the matrix as given.
         Q: Aspect ratio of the noise: N / M, or N / (M - num_zeros) where the zeros are dead
             columns.
-        sigma2: Noise scale in the normalisation of the eigenvalues: N times the variance of an
+        sigma2: Noise scale in the normalization of the eigenvalues: N times the variance of an
             element.
         lambda_minus: Lower edge, sigma2 (1 - Q^(-1/2))^2.
         lambda_plus: Upper edge, sigma2 (1 + Q^(-1/2))^2.
@@ -98,16 +98,16 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     r"""Fits the Marchenko-Pastur law to the bulk of a spectrum, whatever stands out of it.
 
     Least squares of the eigenvalues in the 10 to 70 % ranks of the bulk on the quantiles of the
-    law, $\sigma^2 = \sum_k q_k \lambda_k / \sum_k q_k^2$. The number r of eigenvalues outside the
-    bulk is found with it: start at 0, count what lies above the edge, fit again, until nothing new
-    does. A spike takes its dimension out of the bulk and pushes the rest down, so the quantiles are
-    those of N - r by M - r noise, plus the shift that a spike of finite strength leaves behind,
+    law, :math:`\sigma^2 = \sum_k q_k \lambda_k / \sum_k q_k^2`. The number r of eigenvalues outside
+    the bulk is found with it: start at 0, count what lies above the edge, fit again, until nothing
+    new does. A spike takes its dimension out of the bulk and pushes the rest down, so the quantiles
+    are those of N - r by M - r noise, plus the shift that a spike of finite strength leaves behind,
 
-    $$\#\{\lambda_k \le \lambda(t)\} = (M - r) F(t)
-    + \frac1\pi \sum_i \arg(s_i + e^{it}), \qquad
-    \lambda(t) = \sigma^2(1 + c - 2\sqrt{c}\cos t)$$
+    .. math:: \#\{\lambda_k \le \lambda(t)\} = (M - r) F(t)
+        + \frac1\pi \sum_i \arg(s_i + e^{it}), \qquad
+        \lambda(t) = \sigma^2(1 + c - 2\sqrt{c}\cos t)
 
-    with $s_i = \theta_i^2 Q^{1/2}$ from the spiked model; r strong spikes in a 64 x 64 matrix
+    with :math:`s_i = \theta_i^2 Q^{1/2}` from the spiked model; r strong spikes in a 64 x 64 matrix
     would otherwise move the edge by several percent.
 
     Args:
@@ -125,9 +125,10 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
             number is not min(shape).
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, fitting
         >>> noise = np.random.default_rng(0).normal(size=(512, 256)) / np.sqrt(512)
-        >>> fit = fit_marchenko_pastur(np.linalg.svd(noise, compute_uv=False) ** 2, noise.shape)
+        >>> eigenvalues = np.linalg.svd(noise, compute_uv=False) ** 2
+        >>> fit = fitting.fit_marchenko_pastur(eigenvalues, noise.shape)
         >>> fit.num_spikes, round(fit.sigma2, 2), round(fit.lambda_plus, 1)
         (0, 1.0, 2.9)
 
@@ -153,7 +154,7 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     columns = positive.size + bulk.num_cut
     law = MarchenkoPastur(long / columns, bulk.variance * long)
     centre, scale = largest_eigenvalue_law((long - bulk.num_out, columns - bulk.num_out))
-    threshold = bulk.variance * (centre + tracy_widom_quantile(_SPIKE_QUANTILE) * scale)
+    threshold = bulk.variance * (centre + tracy_widom_quantile(SPIKE_QUANTILE) * scale)
     spikes = positive[positive > threshold][::-1]
     low, high = law.edges
     reason = ""

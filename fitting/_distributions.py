@@ -25,7 +25,7 @@ class DistributionComparison:
     Attributes:
         R: Log-likelihood of the power law less that of the alternative. Positive is for the power
             law; for the truncated power law, which contains it, R is never positive.
-        normalized_R: R over its standard deviation, `sqrt(num_tail) std(l_i)`.
+        normalized_R: R over its standard deviation, ``sqrt(num_tail) std(l_i)``.
         p: Probability of an R as far from zero if both described the tail equally well: after
             Vuong, or after Wilks for the truncated power law.
         best: "power_law" or the alternative that the papers' rule puts in its place.
@@ -52,8 +52,8 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
     win whatever the spectrum.
 
     Args:
-        eigenvalues: `[M]`, what `fit` was fitted to.
-        fit: From `fit_power_law`, without xmax.
+        eigenvalues: ``[M]``, what ``fit`` was fitted to.
+        fit: From :func:`fit_power_law`, without xmax.
 
     Returns:
         R, p and the maximum-likelihood parameters of each alternative, and the best.
@@ -71,8 +71,9 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
         >>> comparison.best, comparison.R["exponential"] < 0
         ('exponential', True)
 
-    Source: Clauset, Shalizi and Newman 2009, section 5 and appendix C; Vuong 1989; the order of the
-    rule after the notebooks of Martin and Mahoney 2018.
+    References:
+        Clauset, Shalizi and Newman 2009, section 5 and appendix C; Vuong 1989; the order of the
+        rule after the notebooks of Martin and Mahoney 2018.
     """
     tail = tail_of(eigenvalues, fit)
     if fit.xmax is not None:

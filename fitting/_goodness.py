@@ -25,7 +25,7 @@ def goodness_of_fit(
 ) -> float:
     """Probability that a true power law fits as badly as this one.
 
-    p = #{D* >= D} / num_bootstrap, D the fit's `ks_distance` and D* that of a simulated spectrum,
+    p = #{D* >= D} / num_bootstrap, D the fit's ``ks_distance`` and D* that of a simulated spectrum,
     fitted as this one was, its own search for xmin included. Each eigenvalue of it comes from the
     power law with probability num_tail / num_positive and is otherwise drawn from those below the
     tail. Clauset, Shalizi and Newman rule the power law out at p <= 0.1.
@@ -37,8 +37,8 @@ def goodness_of_fit(
     no such choice.
 
     Args:
-        eigenvalues: `[M]`, what `fit` was fitted to.
-        fit: From `fit_power_law`.
+        eigenvalues: ``[M]``, what ``fit`` was fitted to.
+        fit: From :func:`fit_power_law`.
         num_bootstrap: Number of simulated spectra; p is known to about 0.5 / sqrt(num_bootstrap).
         key: Seed. The same key gives the same p.
 
@@ -56,7 +56,8 @@ def goodness_of_fit(
         >>> fitting.goodness_of_fit(noise, fit, num_bootstrap=200) < 0.1
         True
 
-    Source: Clauset, Shalizi and Newman 2009, section 4.1.
+    References:
+        Clauset, Shalizi and Newman 2009, section 4.1.
     """
     null = _null(eigenvalues, fit, num_bootstrap)
     if null is None:
@@ -72,17 +73,18 @@ def goodness_of_fit(
 def bootstrap_sigma(
     eigenvalues: ArrayLike, fit: PowerLawFit, *, num_bootstrap: int = 1000, key: int = 0
 ) -> float:
-    """Standard error of alpha from refitted simulations: the reference for `PowerLawFit.sigma`.
+    """Standard error of alpha from refitted simulations: the reference for ``PowerLawFit.sigma``.
 
-    sigma = sigma_classical q_95(|alpha* - alpha_0| / sigma*_classical) / 1.96 over spectra that are
-    simulated with alpha_0 and refitted as in `goodness_of_fit`: alpha* +- 1.96 sigma* holds alpha_0
-    in 95 % of them. Errors are counted in units of each refit's own sigma, since the search at
-    times keeps a handful of eigenvalues, and then says so by a large one. `PowerLawFit.sigma` is
-    within 2 % of this on average over planted spectra, at a thousandth of the cost.
+    ``sigma = sigma_classical q_95(|alpha* - alpha_0| / sigma*_classical) / 1.96`` over spectra that
+    are simulated with alpha_0 and refitted as in :func:`goodness_of_fit`: alpha* +- 1.96 sigma*
+    holds alpha_0 in 95 % of them. Errors are counted in units of each refit's own sigma, since the
+    search at times keeps a handful of eigenvalues, and then says so by a large one.
+    ``PowerLawFit.sigma`` is within 2 % of this on average over planted spectra, at a thousandth of
+    the cost.
 
     Args:
-        eigenvalues: `[M]`, what `fit` was fitted to.
-        fit: From `fit_power_law`.
+        eigenvalues: ``[M]``, what ``fit`` was fitted to.
+        fit: From :func:`fit_power_law`.
         num_bootstrap: Number of simulated spectra.
         key: Seed. The same key gives the same sigma.
 
@@ -100,7 +102,8 @@ def bootstrap_sigma(
         >>> bool(0.8 < fitting.bootstrap_sigma(eigenvalues, fit) / fit.sigma < 1.25)
         True
 
-    Source: Clauset, Shalizi and Newman 2009, sections 3.3 and 4.1.
+    References:
+        Clauset, Shalizi and Newman 2009, sections 3.3 and 4.1.
     """
     null = _null(eigenvalues, fit, num_bootstrap)
     if null is None:
@@ -157,7 +160,7 @@ class _Null:
                 )
 
     def draw(self, generator: np.random.Generator, num_rows: int) -> NDArray[np.float64]:
-        """Sorted logs of simulated spectra, `[num_rows, M]`."""
+        """Sorted logs of simulated spectra, ``[num_rows, M]``."""
         shape = (num_rows, self.logs.size)
         if self.log_xmax == math.inf:
             excess = generator.exponential(1 / self.slope, size=shape)

@@ -14,11 +14,11 @@ from ._matrix import check_matrix
 
 @dataclass(frozen=True)
 class LocalizationMeasures:
-    """Three measures of how spread out a unit vector is; smaller is more localised.
+    """Three measures of how spread out a unit vector is; smaller is more localized.
 
     Attributes:
-        localization_ratio: |v|_1 / |v|_inf, from 1 to M.
-        participation_ratio: |v|_2 / |v|_4, from 1 to M^(1/4).
+        localization_ratio: ``|v|_1 / |v|_inf``, from 1 to M.
+        participation_ratio: ``|v|_2 / |v|_4``, from 1 to M^(1/4).
         entropy: Shannon entropy of the v_i^2 in nats, from 0 to ln M.
     """
 
@@ -36,8 +36,9 @@ class LocalizationResult:
         spikes: Means over the vectors of the spikes; NaN where there are none.
         random: What a random direction of the same length has.
         num_spikes: How many of the leading vectors are counted as spikes.
-        localization_ratio: |v|_1 / |v|_inf of each vector, shape [rank], largest eigenvalue first.
-        participation_ratio: |v|_2 / |v|_4 of each, shape [rank].
+        localization_ratio: ``|v|_1 / |v|_inf`` of each vector, shape [rank], largest eigenvalue
+            first.
+        participation_ratio: ``|v|_2 / |v|_4`` of each, shape [rank].
         entropy: Shannon entropy of each, shape [rank].
     """
 
@@ -51,14 +52,14 @@ class LocalizationResult:
 
 
 def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> LocalizationResult:
-    r"""Measures the localisation of bulk and spike singular vectors on the short side.
+    r"""Measures the localization of bulk and spike singular vectors on the short side.
 
-    $$L = \frac{\|v\|_1}{\|v\|_\infty}, \qquad P = \frac{\|v\|_2}{\|v\|_4}, \qquad
-    H = -\sum_i v_i^2 \ln v_i^2$$
+    .. math:: L = \frac{\|v\|_1}{\|v\|_\infty}, \qquad P = \frac{\|v\|_2}{\|v\|_4}, \qquad
+        H = -\sum_i v_i^2 \ln v_i^2
 
-    The vectors of noise are random directions (Porter-Thomas): $P = (M/3)^{1/4}$ and
-    $H = \ln M - (2 - \ln 2 - \gamma_E)$. The entropy is taken of $v_i^2$ itself; a histogram of the
-    components would make it depend on the bins.
+    The vectors of noise are random directions (Porter-Thomas): :math:`P = (M/3)^{1/4}` and
+    :math:`H = \ln M - (2 - \ln 2 - \gamma_E)`. The entropy is taken of :math:`v_i^2` itself; a
+    histogram of the components would make it depend on the bins.
 
     Args:
         matrix: Weight matrix, shape [rows, cols].
@@ -75,10 +76,10 @@ def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> Localiz
             above the short side.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, fitting
         >>> noise = np.random.default_rng(0).normal(size=(400, 100))
         >>> noise[:, 7] *= 3
-        >>> result = localization(noise)
+        >>> result = fitting.localization(noise)
         >>> result.num_spikes, result.spikes.entropy < 0.5 * result.bulk.entropy
         (1, True)
 

@@ -20,7 +20,7 @@ class PowerLawFits:
 
     Attributes:
         fits: One for each spectrum.
-        p_values: The `goodness_of_fit` of each, or None where it was not asked for.
+        p_values: The :func:`goodness_of_fit` of each, or None where it was not asked for.
     """
 
     fits: tuple[PowerLawFit, ...]
@@ -38,13 +38,13 @@ def fit_power_laws(
 ) -> PowerLawFits:
     """Fits a power law to each of many spectra, on all cores.
 
-    The same as `fit_power_law`, and with num_bootstrap `goodness_of_fit`, of one after the other:
-    threads suffice, since the compiled search holds no lock.
+    The same as :func:`fit_power_law`, and with num_bootstrap :func:`goodness_of_fit`, of one after
+    the other: threads suffice, since the compiled search holds no lock.
 
     Args:
-        spectra: Eigenvalues, `[M_1], [M_2], ...`, of any lengths.
+        spectra: Eigenvalues, ``[M_1], [M_2], ...``, of any lengths.
         min_tail: Fewest eigenvalues that a tail may have.
-        ks: "one-sided" or "two-sided", as for `fit_power_law`.
+        ks: "one-sided" or "two-sided", as for :func:`fit_power_law`.
         num_bootstrap: Number of simulations for each p-value; 0 for none.
         key: Seed of the simulations. The i-th spectrum takes key + i, whatever thread it is on.
         num_threads: How many; by default one for each core that this process may use.
@@ -53,7 +53,7 @@ def fit_power_laws(
         The fits, and the p-values if num_bootstrap is positive.
 
     Raises:
-        ValueError: If a spectrum is none (see `fit_power_law`); the message says which.
+        ValueError: If a spectrum is none (see :func:`fit_power_law`); the message says which.
 
     Example:
         >>> import numpy as np

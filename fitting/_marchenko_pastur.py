@@ -12,23 +12,24 @@ from numpy.typing import ArrayLike, NDArray
 class MarchenkoPastur:
     r"""The limit law of the squared singular values of a random matrix.
 
-    $$\rho(\lambda) = \frac{Q}{2\pi\sigma^2}
-    \frac{\sqrt{(\lambda_+ - \lambda)(\lambda - \lambda_-)}}{\lambda},
-    \qquad \lambda_\pm = \sigma^2 (1 \pm Q^{-1/2})^2$$
+    .. math:: \rho(\lambda) = \frac{Q}{2\pi\sigma^2}
+        \frac{\sqrt{(\lambda_+ - \lambda)(\lambda - \lambda_-)}}{\lambda},
+        \qquad \lambda_\pm = \sigma^2 (1 \pm Q^{-1/2})^2
 
     It holds for every element law with a finite fourth moment, Gaussian or not. At ``Q = 1`` the
-    lower edge is 0 and the density diverges there as $1/(\pi\sqrt{\sigma^2\lambda})$.
+    lower edge is 0 and the density diverges there as :math:`1/(\pi\sqrt{\sigma^2\lambda})`.
 
     Args:
         Q: Aspect ratio N / M of the matrix, long side over short side, at least 1.
-        sigma2: Scale, in the normalisation of the eigenvalues: N times the variance of an
+        sigma2: Scale, in the normalization of the eigenvalues: N times the variance of an
             element for the eigenvalues of W^T W, the variance itself for those of W^T W / N.
 
     Raises:
         ValueError: If Q is below 1 or sigma2 is not positive and finite.
 
     Example:
-        >>> law = MarchenkoPastur(Q=4.0)
+        >>> import fitting
+        >>> law = fitting.MarchenkoPastur(Q=4.0)
         >>> law.edges
         (0.25, 2.25)
         >>> float(law.cdf(2.25))

@@ -54,9 +54,9 @@ def shuffled_null(matrix: ArrayLike, *, key: int = 0) -> NDArray[np.float64]:
         ValueError: If the matrix is not two-dimensional or has NaN or infinite entries.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, fitting
         >>> ones_and_twos = np.repeat([[1.0, 2.0]], 100, axis=0).repeat(20, axis=1)
-        >>> shuffled_null(ones_and_twos, key=1)[0] < 0.2 * (ones_and_twos**2).sum()
+        >>> fitting.shuffled_null(ones_and_twos, key=1)[0] < 0.2 * (ones_and_twos**2).sum()
         np.True_
 
     References:

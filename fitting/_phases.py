@@ -95,12 +95,12 @@ def classify_phase(
             shape does not match.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, fitting
         >>> noise = np.random.default_rng(0).normal(size=(400, 200))
-        >>> classify_phase(noise).phase
+        >>> fitting.classify_phase(noise).phase
         <Phase.RANDOM_LIKE: 'random-like'>
         >>> signal = 40 * np.outer(np.ones(400) / 20, np.ones(200) / 200**0.5)
-        >>> classify_phase(noise + signal).reasons
+        >>> fitting.classify_phase(noise + signal).reasons
         ('1 eigenvalue lies above ..., where noise ends',
          'the largest is ... times the edge')
 

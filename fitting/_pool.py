@@ -74,8 +74,8 @@ def pool_spectra(
 ) -> PooledSpectrum:
     r"""Pools the spectra of several runs, and takes their bulk edge from the runs one by one.
 
-    $$\bar\lambda_+ = \frac1n \sum_r \lambda_+^{(r)}, \qquad
-    \bar R_s = \frac{\frac1n \sum_r \|W_r\|_F^2}{\max_r \lambda_{max}^{(r)}}$$
+    .. math:: \bar\lambda_+ = \frac1n \sum_r \lambda_+^{(r)}, \qquad
+        \bar R_s = \frac{\frac1n \sum_r \|W_r\|_F^2}{\max_r \lambda_{max}^{(r)}}
 
     n runs have n times as many eigenvalues near the edge as one matrix of their shape, and the
     largest of them lies further out: a fit of the pool that reads its edge off the extremes, as is
@@ -93,10 +93,10 @@ def pool_spectra(
             ``fit_marchenko_pastur``.
 
     Example:
-        >>> import numpy as np
+        >>> import numpy as np, fitting
         >>> rng = np.random.default_rng(0)
         >>> runs = [np.linalg.svd(rng.normal(size=(400, 100)) / 20)[1] ** 2 for _ in range(10)]
-        >>> pooled = pool_spectra(runs, (400, 100))
+        >>> pooled = fitting.pool_spectra(runs, (400, 100))
         >>> len(pooled.eigenvalues), round(pooled.lambda_plus, 2), pooled.num_spikes
         (1000, 2.26, 0.0)
 

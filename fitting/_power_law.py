@@ -26,11 +26,12 @@ NO_TAIL_ALPHA = 100.0
 
 @dataclass(frozen=True)
 class PowerLawFit:
-    """A power law rho(l) ~ l^-alpha fitted to the eigenvalues from `xmin` on.
+    """A power law rho(l) ~ l^-alpha fitted to the eigenvalues from ``xmin`` on.
 
     Attributes:
         alpha: Exponent of the eigenvalue density.
-        xmin: Start of the tail, the eigenvalue that minimises `ks_distance` (or the one asked for).
+        xmin: Start of the tail, the eigenvalue that minimizes ``ks_distance`` (or the one asked
+            for).
         xmax: Largest eigenvalue let in, where one was given.
         ks_distance: Kolmogorov-Smirnov distance of tail and fit.
         sigma: Standard error of alpha that allows for the search for xmin, 1.17 (1 - 1/num_tail)
@@ -44,7 +45,7 @@ class PowerLawFit:
         reason: Why the fit is not valid; empty if it is.
         xmin_given: Whether xmin was given instead of searched.
         min_tail: Fewest eigenvalues that a tail was allowed to have.
-        ks: Which distance was minimised, "one-sided" or "two-sided".
+        ks: Which distance was minimized, "one-sided" or "two-sided".
         eigenvalues: What was fitted, sorted, float64.
     """
 
@@ -66,13 +67,14 @@ class PowerLawFit:
     )
 
     def to_powerlaw(self) -> powerlaw.Fit:
-        """This fit as a `powerlaw.Fit`, for its plots and its other distributions.
+        """This fit as a ``powerlaw.Fit``, for its plots and its other distributions.
 
         It is made at this fit's xmin, so nothing is searched again, and with the parameter range
         that powerlaw needs: its default caps alpha at 3.
 
         Returns:
-            A `powerlaw.Fit` with `xmin`, `alpha`, `D` and `sigma` set as its own search sets them.
+            A ``powerlaw.Fit`` with ``xmin``, ``alpha``, ``D`` and ``sigma`` set as its own search
+            sets them.
 
         Raises:
             ValueError: If there is no tail: the likelihood had no maximum.
@@ -113,10 +115,10 @@ def fit_power_law(
     alpha(xmin) = 1 + k / sum_i ln(l_i / xmin) over the k eigenvalues from xmin on, and xmin is the
     eigenvalue at which the tail is closest to its power law in the Kolmogorov-Smirnov distance.
     Every distinct eigenvalue but the two largest is tried, exactly: this is the optimum, at any
-    alpha, and the one that powerlaw 2.0.0 finds with `parameter_ranges={"alpha": [1.01, None]}`.
+    alpha, and the one that powerlaw 2.0.0 finds with ``parameter_ranges={"alpha": [1.01, None]}``.
 
     Args:
-        eigenvalues: `[M]`, squared singular values in any order. Zeros are left out of the fit.
+        eigenvalues: ``[M]``, squared singular values in any order. Zeros are left out of the fit.
         xmin: Start of the tail, if known. It is then not searched.
         xmax: Cuts off the spectrum, and the fitted law, at this value. Rarely wanted: with xmax at
             the largest eigenvalue pure noise fits like a heavy tail.
@@ -127,8 +129,8 @@ def fit_power_law(
     Returns:
         The fit. On a spectrum without a tail (fewer than 10 positive eigenvalues or fewer than 10
         in the tail, all of them equal, alpha so large that a tail of this many spans less than a
-        factor of two) it has `valid=False`, a reason, and values that are defined: where the
-        likelihood has no maximum alpha is 100 and `sigma` infinite.
+        factor of two) it has ``valid=False``, a reason, and values that are defined: where the
+        likelihood has no maximum alpha is 100 and ``sigma`` infinite.
 
     Raises:
         ValueError: If eigenvalues are negative, NaN, infinite, missing or not a vector, xmin is
@@ -142,8 +144,9 @@ def fit_power_law(
         >>> round(fit.alpha, 2), fit.num_tail, fit.valid
         (2.5, 500, True)
 
-    Source: Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data",
-    eq. 3.1 (alpha), eq. 3.9 (distance), section 3.3 (xmin).
+    References:
+        Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data", eq. 3.1
+        (alpha), eq. 3.9 (distance), section 3.3 (xmin).
     """
     if ks not in ("one-sided", "two-sided"):
         raise ValueError(f'expected ks to be "one-sided" or "two-sided", got {ks!r}')

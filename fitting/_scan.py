@@ -16,7 +16,7 @@ MIN_SLOPE = 0.02
 
 @numba.njit(cache=True, nogil=True)
 def truncated_slope(mean_excess: float, log_range: float) -> float:
-    """Maximum-likelihood alpha - 1 of a power law on [xmin, xmax]; `log_range` may be infinite.
+    """Maximum-likelihood alpha - 1 of a power law on [xmin, xmax]; ``log_range`` may be infinite.
 
     Solves 1/u - 1/(e^u - 1) = mean_excess / log_range for u = (alpha - 1) log_range. The left side
     falls and is convex for u > 0, so Newton from the left of the root never overshoots.
@@ -74,10 +74,10 @@ def ks_distance(
     bound: float,
     hint: int,
 ) -> tuple[float, int]:
-    """Largest deviation over the distinct log values from `first` on, and where it is.
+    """Largest deviation over the distinct log values from ``first`` on, and where it is.
 
-    Stops as soon as a deviation passes `bound`. `hint` is looked at first: the worst value of one
-    candidate is nearly always fatal to the next.
+    Stops as soon as a deviation passes ``bound``. ``hint`` is looked at first: the worst value of
+    one candidate is nearly always fatal to the next.
     """
     m = values.size
     total = counts[m]
@@ -164,8 +164,8 @@ def scan(
 ) -> tuple[int, float, float]:
     """The candidate with the smallest KS distance: (rank of xmin, alpha - 1, distance).
 
-    Candidates are all distinct values but the last two with at least `min_tail` values from there
-    on and a slope of `min_slope` or more. Rank -1 when there is none.
+    Candidates are all distinct values but the last two with at least ``min_tail`` values from there
+    on and a slope of ``min_slope`` or more. Rank -1 when there is none.
     """
     values, counts = distinct(sorted_logs)
     m = values.size
@@ -212,7 +212,7 @@ def scan(
 def fit_from(
     sorted_logs: Floats, start: int, log_xmin: float, log_xmax: float, two_sided: bool
 ) -> tuple[float, float]:
-    """The fit at a given xmin, `start` its rank: (alpha - 1, distance)."""
+    """The fit at a given xmin, ``start`` its rank: (alpha - 1, distance)."""
     tail = sorted_logs[start:]
     if tail.size == 0:
         return math.nan, math.nan
@@ -239,7 +239,7 @@ def longest_tail(
 ) -> tuple[int, float]:
     """The longest tail with distance sqrt(size) <= level: (rank, slope); (start, NaN) for none.
 
-    Only tails that begin before `start` are looked at.
+    Only tails that begin before ``start`` are looked at.
     """
     values, counts = distinct(sorted_logs)
     all_slopes = slopes(values, counts, log_xmax)
@@ -263,7 +263,7 @@ def longest_tail(
 def scan_rows(
     sorted_rows: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
 ) -> tuple[Integers, Floats, Floats]:
-    """`scan` of each row: the ranks of xmin, the slopes and the distances, or -1, NaN and NaN."""
+    """``scan`` of each row: the ranks of xmin, the slopes and the distances, or -1, NaN and NaN."""
     size = sorted_rows.shape[0]
     starts = np.empty(size, np.int64)
     row_slopes, distances = np.empty(size), np.empty(size)
@@ -278,7 +278,7 @@ def scan_rows(
 def fit_rows_from(
     sorted_rows: Floats, log_xmin: float, log_xmax: float, two_sided: bool
 ) -> tuple[Integers, Floats, Floats]:
-    """`fit_from` of each row: the ranks of xmin, the slopes and the distances, NaN for no tail."""
+    """``fit_from`` of each row: the ranks of xmin, the slopes and distances, NaN for no tail."""
     size = sorted_rows.shape[0]
     starts = np.empty(size, np.int64)
     row_slopes, distances = np.empty(size), np.empty(size)

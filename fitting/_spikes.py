@@ -31,11 +31,11 @@ class SpikeSignals:
 def spike_signals(eigenvalues: ArrayLike, Q: float, sigma2: float = 1.0) -> SpikeSignals:
     r"""Signal strength and overlaps behind each spike.
 
-    For $W = R + \theta\sigma u v^T$, with R noise of variance $\sigma^2/N$ and $c = 1/Q$:
+    For :math:`W = R + \theta\sigma u v^T`, with R noise of variance :math:`\sigma^2/N` and c = 1/Q:
 
-    $$\frac{\lambda}{\sigma^2} = \frac{(1 + \theta^2)(c + \theta^2)}{\theta^2}, \qquad
-    |\langle v, \hat v\rangle|^2 = 1 - \frac{c(1 + \theta^2)}{\theta^2(\theta^2 + c)}, \qquad
-    |\langle u, \hat u\rangle|^2 = 1 - \frac{c + \theta^2}{\theta^2(\theta^2 + 1)}$$
+    .. math:: \frac{\lambda}{\sigma^2} = \frac{(1 + \theta^2)(c + \theta^2)}{\theta^2}, \qquad
+        |\langle v, \hat v\rangle|^2 = 1 - \frac{c(1 + \theta^2)}{\theta^2(\theta^2 + c)}, \qquad
+        |\langle u, \hat u\rangle|^2 = 1 - \frac{c + \theta^2}{\theta^2(\theta^2 + 1)}
 
     Args:
         eigenvalues: Squared singular values that stand out, shape [num_spikes].
@@ -43,11 +43,13 @@ def spike_signals(eigenvalues: ArrayLike, Q: float, sigma2: float = 1.0) -> Spik
         sigma2: Noise scale as in ``MarchenkoPasturFit``: N times the variance of an element.
 
     Returns:
-        ``SpikeSignals``. A signal below the detection threshold $\theta_c = Q^{-1/4}$ leaves its
-        eigenvalue at the edge: eigenvalues at or below the edge get theta = Q^(-1/4), overlap 0.
+        ``SpikeSignals``. A signal below the detection threshold :math:`\theta_c = Q^{-1/4}` leaves
+        its eigenvalue at the edge: eigenvalues at or below the edge get theta = Q^(-1/4), overlap
+        0.
 
     Example:
-        >>> signals = spike_signals([3.9722], Q=2.0)
+        >>> import fitting
+        >>> signals = fitting.spike_signals([3.9722], Q=2.0)
         >>> signals.theta.round(3), signals.right_overlap.round(3), signals.left_overlap.round(3)
         (array([1.5]), array([0.737]), array([0.624]))
 

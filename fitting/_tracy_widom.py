@@ -35,7 +35,7 @@ def _cdf(s: float) -> float:
 def tracy_widom_cdf(s: ArrayLike) -> NDArray[np.float64]:
     r"""Distribution function of the Tracy-Widom law of order 1.
 
-    $$F_1(s) = \det(1 - K_s), \qquad K_s(x, y) = \mathrm{Ai}(x + y + s), \quad x, y > 0$$
+    .. math:: F_1(s) = \det(1 - K_s), \qquad K_s(x, y) = \mathrm{Ai}(x + y + s), \quad x, y > 0
 
     The determinant is taken by Gauss-Legendre quadrature, so there is no table.
 
@@ -46,7 +46,8 @@ def tracy_widom_cdf(s: ArrayLike) -> NDArray[np.float64]:
         Probabilities, the shape of s.
 
     Example:
-        >>> round(float(tracy_widom_cdf(0.9793)), 4)
+        >>> import fitting
+        >>> round(float(fitting.tracy_widom_cdf(0.9793)), 4)
         0.95
 
     References:
@@ -64,13 +65,14 @@ def tracy_widom_quantile(p: float) -> float:
         p: Probability, between 0 and 1, both excluded.
 
     Returns:
-        The value that the standardised largest eigenvalue stays below with probability p.
+        The value that the standardized largest eigenvalue stays below with probability p.
 
     Raises:
         ValueError: If p is not inside (0, 1).
 
     Example:
-        >>> round(tracy_widom_quantile(0.999), 3)
+        >>> import fitting
+        >>> round(fitting.tracy_widom_quantile(0.999), 3)
         3.272
     """
     if not 0 < p < 1:
@@ -83,11 +85,11 @@ def tracy_widom_quantile(p: float) -> float:
 def largest_eigenvalue_law(shape: tuple[int, int]) -> tuple[float, float]:
     r"""Centre and scale of the largest eigenvalue of W^T W for noise of unit variance.
 
-    $$\mu = (\sqrt{n} + \sqrt{m})^2, \qquad
-    s = (\sqrt{n} + \sqrt{m}) (n^{-1/2} + m^{-1/2})^{1/3}$$
+    .. math:: \mu = (\sqrt{n} + \sqrt{m})^2, \qquad
+        s = (\sqrt{n} + \sqrt{m}) (n^{-1/2} + m^{-1/2})^{1/3}
 
-    with $n = N - 1/2$ and $m = M - 1/2$, the choice that makes $(\lambda_{max} - \mu)/s$
-    Tracy-Widom of order 1 to the second order in small matrices.
+    with :math:`n = N - 1/2` and :math:`m = M - 1/2`, the choice that makes :math:`(\lambda_{max} -
+    \mu)/s` Tracy-Widom of order 1 to the second order in small matrices.
 
     Args:
         shape: Sides of the matrix, in either order.
@@ -96,7 +98,8 @@ def largest_eigenvalue_law(shape: tuple[int, int]) -> tuple[float, float]:
         (centre, scale).
 
     Example:
-        >>> centre, scale = largest_eigenvalue_law((400, 100))
+        >>> import fitting
+        >>> centre, scale = fitting.largest_eigenvalue_law((400, 100))
         >>> round(centre, 1), round(scale, 2)
         (897.7, 15.93)
 

@@ -12,7 +12,7 @@ class UniversalityClass:
 
     Attributes:
         name: "very heavy-tailed", "fat-tailed" or "weakly heavy-tailed".
-        mu: Tail exponent of the matrix elements, P(w) ~ |w|^-(1 + mu), by ``rule``.
+        mu: Tail exponent of the matrix elements, ``P(w) ~ |w|^-(1 + mu)``, by ``rule``.
         rule: The relation of mu and alpha that was used.
         caveat: What the rule leaves out.
     """
@@ -26,8 +26,8 @@ class UniversalityClass:
 def universality_class(alpha: float) -> UniversalityClass:
     r"""Class and element exponent mu of a layer whose eigenvalue density falls as alpha.
 
-    $$\mu = 2(\alpha - 1) \text{ for } \alpha < 2, \qquad \mu = 2 \text{ for } 2 \le \alpha \le 3,
-    \qquad \mu = \alpha - 1 \text{ for } \alpha > 3$$
+    .. math:: \mu = 2(\alpha - 1) \text{ for } \alpha < 2, \qquad
+        \mu = 2 \text{ for } 2 \le \alpha \le 3, \qquad \mu = \alpha - 1 \text{ for } \alpha > 3
 
     The class is read from alpha itself: very heavy-tailed below 2, fat-tailed from 2 to 6, weakly
     heavy-tailed above.
@@ -43,7 +43,8 @@ def universality_class(alpha: float) -> UniversalityClass:
         ValueError: If alpha is not above 1 and finite.
 
     Example:
-        >>> layer = universality_class(1.75)
+        >>> import fitting
+        >>> layer = fitting.universality_class(1.75)
         >>> layer.name, layer.mu, layer.rule
         ('very heavy-tailed', 1.5, 'mu = 2 (alpha - 1)')
 

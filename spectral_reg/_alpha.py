@@ -162,7 +162,7 @@ def alpha_hat(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATO
 
     Returns:
         ``[...]``. Where lambda_max < 1 it is negative, and a larger alpha then lowers it: to train,
-        penalise alpha and the spectral norm apart.
+        penalize alpha and the spectral norm apart.
 
     Example:
         >>> import jax, spectral_reg as sr

@@ -21,8 +21,9 @@ EMBEDDING = re.compile(r"(^|[._])(embed\w*|embeddings?|wte|wpe|tok\w*_emb\w*)(\d
 def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """A PyTorch state dict as nested parameters with Flax names and layouts.
 
-    ``weight`` becomes ``kernel`` [in, out] (linear), ``kernel`` [*window, in, out] (convolution),
-    ``scale`` (one axis) or ``embedding`` [num, features] (a module named like one); running
+    ``weight`` becomes ``kernel`` ``[in, out]`` (linear), ``kernel`` ``[*window, in, out]``
+    (convolution), ``scale`` (one axis) or ``embedding`` ``[num, features]`` (a module named like
+    one); running
     statistics become ``mean`` and ``var``. Everything else keeps its name and layout. What wrappers
     add to the names is dropped: ``module.`` and ``model.`` in front of all of them, and
     ``_orig_mod.`` and its like anywhere.

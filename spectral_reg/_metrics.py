@@ -73,7 +73,7 @@ def spectral_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     On a repeated top singular value the gradient is one subgradient. Zero matrix: 0, gradient 0.
 
     References:
-        Yoshida and Miyato, Spectral norm regularization, 2017 (they penalise half its square).
+        Yoshida and Miyato, Spectral norm regularization, 2017 (they penalize half its square).
     """
     zero = lambda_max <= 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, lambda_max)))
@@ -177,7 +177,7 @@ def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax
 
     .. math:: \mathcal R_s^{log} = \ln \|W\|_F^2 / \ln \lambda_{max}
 
-    It depends on the scale of W and has a pole at lambda_max = 1. Where |ln lambda_max| < 0.001
+    It depends on the scale of W and has a pole at lambda_max = 1. Where ``|ln lambda_max| < 0.001``
     the factor 1 / ln lambda_max is replaced by the odd cubic that continues it smoothly, so value
     and gradient stay finite; they are large there, and mean nothing. To train, prefer
     :func:`log_stable_rank`. For an exact power law the ratio tends to max(1, alpha - 1), not to
@@ -207,7 +207,7 @@ def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax
 
 @spectral_metric
 def matrix_entropy(eigenvalues: jax.Array) -> jax.Array:
-    r"""Entropy of the normalised spectrum, between 0 (rank one) and 1 (orthogonal).
+    r"""Entropy of the normalized spectrum, between 0 (rank one) and 1 (orthogonal).
 
     .. math:: \mathcal S = -\frac{1}{\ln \mathrm{rank}} \sum_i p_i \ln p_i, \quad
         p_i = \lambda_i / \sum_j \lambda_j

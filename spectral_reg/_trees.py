@@ -40,7 +40,7 @@ def is_layer_matrix(name: str, leaf: Any) -> bool:
     """Whether a leaf holds a layer's matrices, by its name and number of axes.
 
     Named kernel, weight or embedding, or w or embeddings as in Haiku, with two or more axes, and
-    not inside a normalisation layer, whose scale has two axes too where a scan stacks layers.
+    not inside a normalization layer, whose scale has two axes too where a scan stacks layers.
 
     Args:
         name: The leaf's path, as :func:`path_name` gives it.

@@ -24,6 +24,14 @@ def float64():
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_to_compile():
+    """Compiling takes most of the time of a run as small as those of the examples."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def _data_folder(name: str) -> Path:
     folder = DATA / name
     if not folder.is_dir():

@@ -8,7 +8,7 @@ import pytest
 from examples import data
 
 
-def test_digits_are_real_standardised_and_always_the_same():
+def test_digits_are_real_standardized_and_always_the_same():
     first, second = data.load("digits"), data.load("digits")
     assert first.train_images.shape == (1536, 28, 28, 3)
     assert (len(first.train_images), len(first.test_images)) == data.SIZES["digits"]

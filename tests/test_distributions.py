@@ -40,7 +40,7 @@ def compare(eigenvalues, **settings):
 
 
 def density(name, parameters, xmin):
-    """Unnormalised densities, written down anew, with their numerical normaliser."""
+    """Unnormalized densities, written down anew, with their numerical normalizer."""
     p = parameters
     base = {
         "truncated_power_law": lambda x: x ** -p["alpha"] * math.exp(-p["Lambda"] * x),
@@ -128,18 +128,18 @@ class TestParity:
         fit = fitting.fit_power_law(eigenvalues)
         ours = fitting.compare_distributions(eigenvalues, fit)
         theirs = fit.to_powerlaw()
-        # powerlaw warns where its optimiser ends at a bound
+        # powerlaw warns where its optimizer ends at a bound
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name in NAMES:
                 each = getattr(theirs, name).loglikelihoods(theirs.data)
                 R, p = theirs.distribution_compare("power_law", name)
                 # powerlaw raises its likelihoods where it cuts densities off at 1e-307 and where
-                # its lognormal, cut off beyond 8 sigma, loses the digits of its normaliser
+                # its lognormal, cut off beyond 8 sigma, loses the digits of its normalizer
                 far = name == "lognormal" and theirs.lognormal.mu < -8 * theirs.lognormal.sigma
                 if each.min() < -700 or far:
                     continue
-                # their optimiser stops within 1e-4
+                # their optimizer stops within 1e-4
                 assert ours.loglikelihood[name] >= each.sum() - 1e-3
                 if ours.loglikelihood[name] < each.sum() + 1e-3 * max(1, abs(R)):
                     assert ours.R[name] == pytest.approx(R, rel=2e-3, abs=2e-3)

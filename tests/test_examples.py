@@ -10,7 +10,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from fake_training import fake_train, noise
@@ -20,15 +19,9 @@ from examples import batch_size, cells, command, report, rows, sweep
 from examples.config import Config
 from examples.presets import PRESETS, equal_updates
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling takes most of the time of a run this small."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 
-import jax
 import numpy as np
 import pytest
 from fake_training import fake_train, noise
@@ -27,15 +26,9 @@ from examples.config import Config
 from examples.gap import closed
 from examples.presets import PRESETS
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 PNG = b"\x89PNG"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling takes most of the time of a run this small."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def finished(config, seed=0, **changes):

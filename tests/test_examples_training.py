@@ -12,17 +12,11 @@ from examples import data, measures, penalties, steps, training
 from examples.config import Config
 from examples.networks import LAYERS
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 TINY = Config("digits", 64, 32, batch_size=16, epochs=2, network="tiny")
 MINI = Config("digits", 4, 4, batch_size=2, epochs=1)
 CONTROLLED = dataclasses.replace(TINY, penalty="log_stable_rank", strength=0.3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Compiling takes most of the time of a run this small."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

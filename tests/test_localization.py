@@ -26,7 +26,7 @@ def test_noise_has_random_directions(length, ratio, participation, entropy):
     assert math.isnan(result.spikes.entropy)
 
 
-def test_coordinate_directions_are_as_localised_as_can_be():
+def test_coordinate_directions_are_as_localized_as_can_be():
     result = localization(np.diag(np.arange(1.0, 65.0)), num_spikes=1)
     assert result.spikes == result.bulk == fitting.LocalizationMeasures(1.0, 1.0, 0.0)
     assert result.localization_ratio.shape == (64,)

@@ -51,7 +51,7 @@ def test_init_puts_the_marchenko_pastur_edge_where_the_theory_has_it(init, fc1_e
         np.testing.assert_allclose(layer.bias[...], 0.1)
 
 
-def test_training_normalises_by_the_batch_and_remembers_one_percent(model):
+def test_training_normalizes_by_the_batch_and_remembers_one_percent(model):
     images = jax.random.normal(jax.random.key(0), (8, 28, 28, 3))
     trained = nnx.clone(model)
     trained(images, train=True)

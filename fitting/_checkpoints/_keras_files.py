@@ -22,7 +22,7 @@ from ._keras_layers import (
     variable_name,
 )
 from ._naming import is_training_state
-from ._reading import missing_package, reading
+from ._reading import MAX_COMPRESSION, missing_package, reading
 from ._tensor import Tensor, merge, reason_of_type, without_values
 
 KERAS = (".keras", ".h5", ".hdf5")
@@ -30,8 +30,6 @@ KIND = "Keras file"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 # Groups that say where in the model's object its layers are, but are no layers.
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "model_weights")
-# Neither HDF5's compression nor zip's makes a byte of more.
-MAX_COMPRESSION = 1032
 MAX_CONFIG = 100_000_000
 
 

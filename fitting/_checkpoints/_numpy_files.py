@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ._naming import flax_named, keys_in_order
-from ._reading import reading
+from ._reading import MAX_COMPRESSION, reading
 from ._tensor import Tensor, reason_of_type, without_values
 
 NPZ = ".npz"
 KIND = ".npz archive"
-# No deflated byte stands for more.
-MAX_COMPRESSION = 1032
 
 
 def open_npz(path: Path) -> dict[str, Tensor]:

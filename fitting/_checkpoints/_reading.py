@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Bytes that one byte of deflated data, or of HDF5's compression, can stand for. A file that claims
+# more would fill the memory.
+MAX_COMPRESSION = 1032
+
 
 class CheckpointError(ValueError):
     """A file that cannot be read; says which one, and why."""

@@ -84,8 +84,8 @@ class Comparison:
             partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
-    def plot(self, directory: str | Path) -> list[Path]:
-        """Draws the figures into a directory, which is made where it is missing.
+    def plot(self, folder: str | Path) -> list[Path]:
+        """Draws the figures into a folder, which is made where it is missing.
 
         With a quality, ``alpha_hat.png`` and ``metrics.png``: quality against the reference metric
         and against every metric, with regression lines. Where layers are shared, ``layers.png``:
@@ -99,7 +99,7 @@ class Comparison:
         """
         from ._comparison_figures import plot_comparison
 
-        return plot_comparison(self, Path(directory))
+        return plot_comparison(self, Path(folder))
 
 
 def compare(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .._whole_file import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,7 +30,7 @@ _MARKERS = "osD^vP"
 _LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
 
 
-def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
+def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Draws what there is to draw; see :meth:`Comparison.plot`."""
     import matplotlib
 
@@ -46,10 +48,11 @@ def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
                 "there is nothing to draw: expected a quality of each model, or layers that up to "
                 f"{len(_MARKERS)} models share"
             )
-        directory.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(directory / name)
-    return [directory / name for name in figures]
+            with written_whole(folder / name) as partial:
+                figure.savefig(partial, format="png")
+    return [folder / name for name in figures]
 
 
 def _reference_figure(comparison: Comparison) -> Figure:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .._bulk_fit import SPIKE_QUANTILE
 from .._phase_evidence import PhaseCuts
 from .._phases import PhaseResult, classify_phase
 from .._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 
 # Variation of the matrices' squared norms up to which they share one variance, beside chance's.
 _SAME_VARIANCE = 0.02
-_SPIKE_QUANTILE = 0.999
 
 
 def classify_pooled(
@@ -42,7 +42,7 @@ def classify_pooled(
             "one variance would not, and only that has one Marchenko-Pastur law"
         )
     centre, scale = largest_eigenvalue_law(shape)
-    quantile = tracy_widom_quantile(1 - (1 - _SPIKE_QUANTILE) / num_matrices)
+    quantile = tracy_widom_quantile(1 - (1 - SPIKE_QUANTILE) / num_matrices)
     top = (centre + quantile * scale) / (shape[0] ** 0.5 + shape[1] ** 0.5) ** 2
     top *= 1 + 3 * chance / num_matrices**0.5  # the edge is only as well known as the variance
     cuts = PhaseCuts()

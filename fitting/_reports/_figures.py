@@ -37,7 +37,7 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 140,
 }
 # alpha is drawn up to here; beyond it says nothing of how heavy a tail is.
-_TOP_ALPHA = 10.0
+TOP_ALPHA = 10.0
 
 
 def plot_report(
@@ -99,8 +99,8 @@ def _alpha_by_depth(rows: Sequence[Row]) -> Figure:
         alpha = np.array([row["alpha"] for row in chosen])
         axes.errorbar(
             x,
-            np.minimum(alpha, _TOP_ALPHA),
-            yerr=np.where(alpha > _TOP_ALPHA, 0, [row["sigma"] for row in chosen]),
+            np.minimum(alpha, TOP_ALPHA),
+            yerr=np.where(alpha > TOP_ALPHA, 0, [row["sigma"] for row in chosen]),
             color=color,
             marker=marker,
             linestyle="",
@@ -117,9 +117,9 @@ def _alpha_by_depth(rows: Sequence[Row]) -> Figure:
     for bound in (2, 6):
         axes.axhline(bound, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     highest = max((row["alpha"] for row in rows if row["valid"]), default=2.0)
-    top = min(max(highest + 1.0, 6.5), _TOP_ALPHA + 0.4)
+    top = min(max(highest + 1.0, 6.5), TOP_ALPHA + 0.4)
     axes.set(ylabel="α ± standard error", ylim=(1, top), xlim=(-0.8, len(names) - 0.2))
-    if highest > _TOP_ALPHA:
+    if highest > TOP_ALPHA:
         axes.set_yticks([2, 4, 6, 8, 10], ["2", "4", "6", "8", "≥ 10"])
     if len(names) <= 40:
         short = [name.removesuffix("/kernel") for name in names]
@@ -139,13 +139,13 @@ def _alpha_histogram(rows: Sequence[Row]) -> Figure:
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    edges = np.arange(1, _TOP_ALPHA + 0.26, 0.25)
+    edges = np.arange(1, TOP_ALPHA + 0.26, 0.25)
     fitted = [row for row in rows if row["valid"]]
     chosen = {p: [r["alpha"] for r in fitted if r["phase"] == p] for p in PHASES}
     chosen = {phase: alphas for phase, alphas in chosen.items() if alphas}
     if chosen:
         axes.hist(
-            [np.minimum(alphas, _TOP_ALPHA + 0.1) for alphas in chosen.values()],
+            [np.minimum(alphas, TOP_ALPHA + 0.1) for alphas in chosen.values()],
             bins=edges.tolist(),
             stacked=True,
             color=[PHASES[phase][0] for phase in chosen],

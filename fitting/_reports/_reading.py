@@ -22,7 +22,7 @@ MEANINGS = {
     "BLEEDING_OUT": "noise with a few eigenvalues just past its edge: weak correlations.",
     "RANDOM_LIKE": "not to be told from a random matrix: training left no trace in the spectrum, "
     "or one too weak to stand out. An alpha fitted here says nothing.",
-    "RANK_COLLAPSE": "most directions carry almost nothing: pruned, or regularised too hard.",
+    "RANK_COLLAPSE": "most directions carry almost nothing: pruned, or regularized too hard.",
     "UNCLASSIFIED": "the evidence does not decide: fewer than 50 eigenvalues, several matrices "
     "pooled, or neither law holds. Nothing is said of these.",
 }
@@ -54,7 +54,7 @@ def verdicts(report: Report) -> list[Remark]:
         (
             "Very heavy tails",
             structured & valid & (alpha < 2),
-            "{} alpha below 2. The authors read this as over-regularised or over-fitted; a few "
+            "{} alpha below 2. The authors read this as over-regularized or over-fitted; a few "
             "dominant directions or an outsized entry also give it. Worth a look.",
         ),
         (
@@ -72,7 +72,7 @@ def verdicts(report: Report) -> list[Remark]:
         (
             "Collapsed rank",
             phase == "RANK_COLLAPSE",
-            "{} most of the directions near zero: pruned, or regularised too hard.",
+            "{} most of the directions near zero: pruned, or regularized too hard.",
         ),
         (
             "Structure without a clear power law",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
-from ._figures import PHASES
+from ._figures import PHASES, TOP_ALPHA
 from ._spectrum_figures import Row, label
 
 Array = NDArray[np.float64]
@@ -19,7 +19,6 @@ WIDTH, HEIGHT, FLOOR = 240, 130, 108
 _DECADES = 5.0
 _NUM_POINTS, _NUM_BINS = 16, 24
 _SPACED = (np.geomspace, np.linspace)
-_TOP_ALPHA = 10.0
 _MANY = 1000
 
 
@@ -119,13 +118,13 @@ def alpha_by_depth(rows: Sequence[Row]) -> str:
     step = (width - 44) / max(len(names), 1)
 
     highest = max((row["alpha"] for row in rows if row["valid"]), default=2.0)
-    top = float(np.clip(highest, 6, _TOP_ALPHA))
+    top = float(np.clip(highest, 6, TOP_ALPHA))
 
     def y(alpha: float) -> float:
-        return floor - (floor - 14) * (min(alpha, _TOP_ALPHA) - 1) / (top - 1)
+        return floor - (floor - 14) * (min(alpha, TOP_ALPHA) - 1) / (top - 1)
 
     parts = [_axis(y(mark), width, f"{mark}") for mark in (2, 4, 6, 8) if mark <= top]
-    parts += [_axis(y(10), width, "≥ 10")] if top == _TOP_ALPHA else []
+    parts += [_axis(y(10), width, "≥ 10")] if top == TOP_ALPHA else []
     seen: dict[str, int] = {}
     num_in = Counter(row["name"] for row in rows)
     for row in rows:
@@ -151,12 +150,12 @@ def alpha_by_depth(rows: Sequence[Row]) -> str:
 def alpha_histogram(rows: Sequence[Row]) -> str:
     """How many matrices have which alpha, the phase as colour."""
     width, height, floor = 480, 230, 206
-    edges = np.arange(1, _TOP_ALPHA + 0.6, 0.5)
+    edges = np.arange(1, TOP_ALPHA + 0.6, 0.5)
     bottoms = np.zeros(edges.size - 1)
     stacks = []
     for phase, (color, _) in PHASES.items():
         alphas = [row["alpha"] for row in rows if row["valid"] and row["phase"] == phase]
-        counts, _ = np.histogram(np.minimum(alphas, _TOP_ALPHA + 0.1), edges)
+        counts, _ = np.histogram(np.minimum(alphas, TOP_ALPHA + 0.1), edges)
         stacks.append((color, counts, bottoms.copy()))
         bottoms += counts
     scale = (floor - 16) / max(bottoms.max(), 1)
