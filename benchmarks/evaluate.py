@@ -13,8 +13,7 @@ made on the first run, unless one is given.
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 import fitting
 from benchmarks import peers
+from benchmarks.timing import best_time
 
 INSTALLS = (("torch==2.13.0", "weightwatcher==0.7.7"),)
 SHAPE = (3072, 1024)
@@ -32,22 +32,13 @@ COMPARED = (("default, conv pooled", "default", "pooled"), ("each slice", "slice
 FULL = ("full analysis, pooled", "full", "pooled")
 
 
-def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The fastest of some calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def checkpoints(paths: Sequence[Path], *, full: bool, python: Path | None) -> None:
     """Prints the table of the checkpoints, and the ratios of the sums."""
     compared = (*COMPARED, FULL) if full else COMPARED
     ours = {
         conv: [
-            seconds(partial(fitting.evaluate, path, conv=conv, progress=False)) for path in paths
+            best_time(partial(fitting.evaluate, path, conv=conv, progress=False), REPEATS)
+            for path in paths
         ]
         for conv in ("pooled", "slices")
     }
@@ -74,9 +65,9 @@ def checkpoints(paths: Sequence[Path], *, full: bool, python: Path | None) -> No
 def one_layer() -> None:
     """Prints what the evaluation of one layer takes beside its bare decomposition."""
     W = np.random.default_rng(0).standard_t(3, SHAPE)
-    bare = seconds(partial(np.linalg.svd, W, compute_uv=False))
+    bare = best_time(partial(np.linalg.svd, W, compute_uv=False), REPEATS)
     params = {"fc": {"kernel": W}}
-    ours = seconds(partial(fitting.evaluate, params, progress=False))
+    ours = best_time(partial(fitting.evaluate, params, progress=False), REPEATS)
     print(f"\na {SHAPE[0]} x {SHAPE[1]} layer: {ours:.3f} s, {ours / bare:.2f} times its bare svd")
 
 

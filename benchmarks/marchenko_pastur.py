@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.timing import best_time
 
 PEER = "weightwatcher==0.7.7"
 
@@ -39,16 +38,6 @@ def spectra() -> dict[str, tuple[np.ndarray, int]]:
             matrix = plant(noise(shape, rng), edge(shape) * heights, rng)
             made[f"{shape[0]}x{shape[1]} {name}"] = (eigenvalues(matrix)[::-1], heights.size)
     return made
-
-
-def best_time(function: Callable[[], object], repeats: int = 20) -> float:
-    """Shortest of several runs, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def main() -> None:

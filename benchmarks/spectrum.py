@@ -40,6 +40,11 @@ def drift(shape: tuple[int, int], num_steps: int) -> list[np.ndarray]:
     return steps
 
 
+def naive_alpha(W: jax.Array) -> jax.Array:
+    """Alpha as autodiff through the singular value decomposition gives it."""
+    return sr.smooth_hill()(jnp.linalg.svd(W, full_matrices=False)[1] ** 2)
+
+
 @jax.jit
 def tracked(W: jax.Array, V: jax.Array) -> Any:
     """Alpha, its gradient, and the vectors for the next step."""
@@ -61,11 +66,7 @@ def by_eigh(W: jax.Array, V: jax.Array) -> Any:
 @jax.jit
 def by_svd(W: jax.Array, V: jax.Array) -> Any:
     """Alpha and its gradient by autodiff through the singular value decomposition."""
-
-    def alpha(W: jax.Array) -> jax.Array:
-        return sr.smooth_hill()(jnp.linalg.svd(W, full_matrices=False)[1] ** 2)
-
-    return *jax.value_and_grad(alpha)(W), V
+    return *jax.value_and_grad(naive_alpha)(W), V
 
 
 def tracking_products(W: jax.Array, V: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ import optax
 from tqdm import tqdm
 
 import spectral_reg as sr
-from benchmarks.spectrum import tracking_products
+from benchmarks.spectrum import naive_alpha, tracking_products
 from examples import data
 from examples.config import Config
 from examples.steps import State, initial, make_step
@@ -27,11 +27,6 @@ from examples.training import LAYERS
 
 MASK = sr.by_path(*(f"{layer}/kernel" for layer in LAYERS))
 STRENGTH = 1e-3
-
-
-def naive_alpha(W: jax.Array) -> jax.Array:
-    """Alpha as autodiff through the singular value decomposition gives it."""
-    return sr.smooth_hill()(jnp.linalg.svd(W, full_matrices=False)[1] ** 2)
 
 
 def products_alone() -> optax.GradientTransformation:

@@ -22,6 +22,22 @@ def write(path: Path, heading: str, sections: Sequence[str | Table], command: st
     Returns:
         The path.
     """
+    made = cells.origin()
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    origin = [
+        f"- command: `{command}`",
+        f"- commit: {made['commit']}",
+        f"- machine: {made['processor']}, {made['num_cores']} cores, {made['system']}",
+        f"- versions: Python {made['python']}, {versions}",
+        "",
+    ]
+    return document(path, heading, sections, origin)
+
+
+def document(
+    path: Path, heading: str, sections: Sequence[str | Table], origin: Sequence[str]
+) -> Path:
+    """Writes tables, paragraphs and the lines that say where they come from."""
     lines = [f"# {heading}", ""]
     for section in sections:
         if isinstance(section, str):
@@ -31,15 +47,6 @@ def write(path: Path, heading: str, sections: Sequence[str | Table], command: st
         Console(file=text, width=120).print(section)
         printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
         lines += ["```", *printed, "```", ""]
-    made = cells.origin()
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    lines += [
-        f"- command: `{command}`",
-        f"- commit: {made['commit']}",
-        f"- machine: {made['processor']}, {made['num_cores']} cores, {made['system']}",
-        f"- versions: Python {made['python']}, {versions}",
-        "",
-    ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text("\n".join([*lines, *origin]), encoding="utf-8")
     return path

@@ -2,19 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from examples.cells import Cell
 from examples.config import Config
 from examples.measures import LOCALIZATION
 from examples.networks import LAYERS
+from examples.record import document
 from examples.rows import Group, Row, row, standard_error, test_accuracy, train_accuracy
 
 
@@ -167,17 +166,6 @@ def write(
         cells: What they are of.
         command: What made them.
     """
-    lines = [f"# {heading}", ""]
-    for part in tables:
-        if isinstance(part, str):
-            lines += [part, ""]
-            continue
-        text = StringIO()
-        Console(file=text, width=120).print(part)
-        printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
-        lines += ["```", *printed, "```", ""]
-    lines += origins(cells, command)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines), encoding="utf-8")
+    document(path, heading, tables, origins(cells, command))
     frame(row(cell) for cell in cells).to_csv(path.with_suffix(".csv"), index=False)
     return path

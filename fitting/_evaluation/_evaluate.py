@@ -13,7 +13,7 @@ import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
 from .._checkpoints import open_checkpoint
-from .._reports._report import Report, make_report
+from .._reports._report import FORMAT, Report, make_report
 from ._execution import run
 from ._finished import Finished, Rows, describe
 from ._layouts import NOT_A_NAME, Plan, plan
@@ -127,6 +127,7 @@ def evaluate(
     if out is not None:
         options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
+        options["format"] = str(FORMAT)  # rows of another version do not mix with ours
         what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
     done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
