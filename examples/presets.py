@@ -46,8 +46,8 @@ PRESETS = {
     "quick": Preset(
         Config("cifar10", 5000, 10_000, batch_size=32, epochs=4), (500, 128, 32, 8), 1, reference=32
     ),
-    # What 2 cores do in two hours. Ten times the papers' learning rate, since it is the learning rate
-    # over the batch size that decides the phase: b = 500 to 8 stand for theirs of 50 to 0.8.
+    # What 2 cores do in two hours. At ten times the papers' learning rate, so that the noise, which
+    # is the learning rate over the batch size, is that of their b = 50 to 0.8.
     "small": Preset(
         dataclasses.replace(_CIFAR10, train_size=2000, epochs=25, learning_rate=0.1),
         (500, 250, 100, 50, 32, 16, 8),
