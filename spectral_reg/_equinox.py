@@ -6,10 +6,17 @@ import jax
 
 # Equinox calls the weight of each ``weight``, whatever it is.
 KINDS = {
-    "Linear": "dense", "Conv": "conv", "ConvTranspose": "conv_transpose", "Embedding": "embedding",
-    "LSTMCell": "lstm", "GRUCell": "gru", "LayerNorm": "norm", "RMSNorm": "norm",
-    "GroupNorm": "norm", "BatchNorm": "norm",
-}  # fmt: skip
+    "Linear": "dense",
+    "Conv": "conv",
+    "ConvTranspose": "conv_transpose",
+    "Embedding": "embedding",
+    "LSTMCell": "lstm",
+    "GRUCell": "gru",
+    "LayerNorm": "norm",
+    "RMSNorm": "norm",
+    "GroupNorm": "norm",
+    "BatchNorm": "norm",
+}
 
 
 def equinox_kind(node: Any) -> str:
