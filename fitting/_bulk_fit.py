@@ -91,7 +91,8 @@ class MarchenkoPasturFit:
     @property
     def signals(self) -> SpikeSignals:
         """Strength and eigenvector overlap of the signal behind each spike."""
-        return spike_signals(self.spikes, self.Q, self.sigma2)
+        # Where nothing was fitted the scale is NaN, and there are no spikes to measure by it.
+        return spike_signals(self.spikes, self.Q, self.sigma2 if self.spikes else 1.0)
 
 
 def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> MarchenkoPasturFit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,9 @@ class PooledSpectrum:
 
     @property
     def mp_soft_rank(self) -> float:
-        """The edge over the largest eigenvalue of all runs, at most 1."""
+        """The edge over the largest eigenvalue of all runs, at most 1; NaN where all are zero."""
+        if not self.eigenvalues[0] > 0:
+            return math.nan
         return min(self.lambda_plus / float(self.eigenvalues[0]), 1.0)
 
     def _mean(self, name: str) -> float:

@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._matrix import check_sides
+
 # The law is 0 or 1 to 1e-11 outside; the kernel has decayed to 1e-16 at the reach.
 _SUPPORT = (-8.5, 10.0)
 _REACH = 22.0
@@ -40,7 +42,7 @@ def tracy_widom_cdf(s: ArrayLike) -> NDArray[np.float64]:
     The determinant is taken by Gauss-Legendre quadrature, so there is no table.
 
     Args:
-        s: Standardised largest eigenvalues, any shape.
+        s: Standardized largest eigenvalues, any shape.
 
     Returns:
         Probabilities, the shape of s.
@@ -76,7 +78,7 @@ def tracy_widom_quantile(p: float) -> float:
         3.272
     """
     if not 0 < p < 1:
-        raise ValueError(f"A probability between 0 and 1, both excluded, is needed; got {p}.")
+        raise ValueError(f"expected a probability between 0 and 1, both excluded, got {p}")
     from scipy.optimize import brentq
 
     return float(brentq(lambda s: _cdf(s) - p, *_SUPPORT, xtol=1e-10))
@@ -97,6 +99,9 @@ def largest_eigenvalue_law(shape: tuple[int, int]) -> tuple[float, float]:
     Returns:
         (centre, scale).
 
+    Raises:
+        ValueError: If the shape is not two positive sides.
+
     Example:
         >>> import fitting
         >>> centre, scale = fitting.largest_eigenvalue_law((400, 100))
@@ -106,6 +111,7 @@ def largest_eigenvalue_law(shape: tuple[int, int]) -> tuple[float, float]:
     References:
         I. Johnstone, 2001 (centre and scale); Z. Ma, 2012 (the halves).
     """
-    long, short = max(shape) - 0.5, min(shape) - 0.5
+    N, M = check_sides(shape)
+    long, short = N - 0.5, M - 0.5
     roots = np.sqrt(long) + np.sqrt(short)
     return float(roots**2), float(roots * (long**-0.5 + short**-0.5) ** (1 / 3))

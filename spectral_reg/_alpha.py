@@ -70,6 +70,7 @@ def hill(fraction: float = 0.5) -> Estimator:
         Hill, A simple general approach to inference about the tail of a distribution, 1975.
         Zhou et al., Temperature Balancing, 2023 (fraction one half).
     """
+    _check_fraction("fraction", fraction)
     return smooth_hill(fraction, fraction)
 
 

@@ -69,7 +69,7 @@ def test_law_rejects_impossible_parameters(arguments):
 
 
 def test_ppf_rejects_what_is_no_probability():
-    with pytest.raises(ValueError, match="Probabilities"):
+    with pytest.raises(ValueError, match=r"expected probabilities in .* got 1\.5"):
         fitting.MarchenkoPastur(2.0).ppf([0.5, 1.5])
 
 
@@ -113,7 +113,7 @@ def test_tracy_widom_quantiles_and_moments():
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -0.1, math.nan])
 def test_tracy_widom_quantile_rejects_what_has_none(p):
-    with pytest.raises(ValueError, match="probability"):
+    with pytest.raises(ValueError, match="expected a probability"):
         fitting.tracy_widom_quantile(p)
 
 
@@ -290,6 +290,29 @@ def test_spike_formulas_known_values():
     np.testing.assert_allclose(signals.strength, [4.0, 3.0], rtol=1e-6)
     np.testing.assert_allclose(signals.right_overlap, [0.861, 0.737], atol=1e-3)
     np.testing.assert_allclose(signals.left_overlap, [0.775, 0.624], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([4.0, math.nan], 2.0), "finite eigenvalues, got nan"),
+        (([4.0], 0.5), "expected Q of at least 1"),
+        (([4.0], 2.0, 0.0), "positive, finite sigma2, got 0.0"),
+    ],
+)
+def test_spikes_of_no_noise_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fitting.spike_signals(*arguments)
+
+
+def test_a_spectrum_without_a_fit_has_no_signals():
+    assert fitting.fit_marchenko_pastur(np.zeros(20), (30, 20)).signals.theta.size == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (4,), (4.5, 2)])
+def test_the_law_of_the_edge_is_that_of_a_matrix(shape):
+    with pytest.raises(ValueError, match="two positive sides of a matrix, got"):
+        fitting.largest_eigenvalue_law(shape)
 
 
 @pytest.mark.parametrize("num_signals", [1, 3, 9])

@@ -179,7 +179,8 @@ def compare_values(
         A :class:`Comparison`.
 
     Raises:
-        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+        ValueError: If there are too few models, a name has no quality, a quality is not finite, or
+            a control is no column.
 
     Example:
         >>> import pandas as pd, fitting
@@ -202,9 +203,10 @@ def compare_values(
     ordered = [*controls, *(str(name) for name in values if name not in controls)]
     values = values[ordered].astype("float64")
     if quality is None:
-        return Comparison(values, None, pd.DataFrame(index=ordered), layers, tuple(controls))
-    chosen = check_quality(dict(quality), list(values.index))
-    table = quality_table(values, chosen, controls, reference)
+        chosen, table = None, pd.DataFrame(index=ordered)
+    else:
+        chosen = check_quality(dict(quality), list(values.index))
+        table = quality_table(values, chosen, controls, reference)
     return Comparison(values, chosen, table, layers, tuple(controls), reference)
 
 
