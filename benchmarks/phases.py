@@ -55,7 +55,7 @@ def eigenvalues(matrix: Array) -> Array:
 
 
 def gaussian_spectrum(shape: Shape, rng: np.random.Generator) -> Array:
-    """Eigenvalues of W^T W for a Gaussian W, drawn from its bidiagonal form: no N x M matrix."""
+    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
     long, short = max(shape), min(shape)
     diagonal = np.sqrt(rng.chisquare(long - np.arange(short)))
     off = np.sqrt(rng.chisquare(short - 1 - np.arange(short - 1)))

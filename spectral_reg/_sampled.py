@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec
 from . import _blocks as blocks
 from . import _sharding as sharding
 from ._eigenvalues import as_matrices, eigenvalues, tall
+from ._layers import pool
 from ._spectral_metric import Metric, function_of_eigenvalues
 
 
@@ -84,9 +85,7 @@ def sampled(
             )
             for one_key, places, part in zip(jax.random.split(key), room, block, strict=True)
         )
-        spectra = eigenvalues(_cut(W, rows, cols))
-        pooled = spectra.reshape(*stack, num_blocks * size)
-        return function(jnp.sort(pooled, axis=-1, descending=True))
+        return function(pool(eigenvalues(_cut(W, rows, cols)), len(stack)))
 
     return metric_of_blocks
 
