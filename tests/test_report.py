@@ -143,6 +143,20 @@ def test_the_drawn_bulk_is_the_fit_of_the_report(report):
     assert area == pytest.approx(1, abs=0.02)
 
 
+def test_pooled_slices_are_drawn_with_the_law_of_the_table():
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 128, 64))
+    kernel += 3 * rng.choice([-1, 1], (3, 3, 128, 1)) * rng.choice([-1, 1], (3, 3, 1, 64)) / 8
+    report = fitting.evaluate({"conv": {"kernel": kernel}}, conv="pooled", progress=False)
+    row, axes = dict(report.layers.loc[0]), Figure().subplots()
+    _spectrum_figures._draw_bulk(axes, row, report.spectra["conv/kernel", ""])
+    _, edge, spikes = axes.get_lines()
+    assert edge.get_xdata()[0] == pytest.approx(row["lambda_plus"], rel=1e-12)
+    assert len(spikes.get_xdata()) == row["num_spikes"] == 9
+    law = _spectrum_figures.bulk_law(row | {"lambda_plus": math.nan}, np.ones(9 * 64))
+    assert law is None
+
+
 def test_no_global_state_of_matplotlib_is_touched(report, tmp_path):
     before = dict(matplotlib.rcParams)
     report.plot(tmp_path, progress=False)
