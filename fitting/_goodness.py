@@ -12,12 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._power_law import PowerLawFit, log_spectrum, tail_of
 
+# Values simulated at a time: small enough to stay in cache, large enough to forget Python.
 BLOCK = 1 << 18
-"""Values simulated at a time: small enough to stay in cache, large enough to forget Python."""
-
-
+# D sqrt(num_tail) up to which a tail passes for a power law; makes p uniform where it is one.
 ACCEPTED = 0.85
-"""D sqrt(num_tail) up to which a tail passes for a power law; makes p uniform where it is one."""
 
 
 def goodness_of_fit(

@@ -14,14 +14,12 @@ from ._spectrum import sorted_spectrum
 if TYPE_CHECKING:
     import powerlaw
 
+# With fewer positive eigenvalues, or fewer of them in the tail, a fit says nothing.
 MIN_EIGENVALUES = 10
-"""With fewer positive eigenvalues, or fewer of them in the tail, a fit says nothing."""
-
+# What the search for xmin adds to the standard error; from benchmarks/calibrate_sigma.py.
 SEARCH_FACTOR, SEARCH_CORRECTION = 1.17, 1.0
-"""What the search for xmin adds to the standard error; from benchmarks/calibrate_sigma.py."""
-
+# Where the likelihood has no maximum: all of the tail is one value, and alpha grows for ever.
 NO_TAIL_ALPHA = 100.0
-"""alpha where the likelihood has no maximum: all of the tail is one value, alpha grows for ever."""
 
 
 @dataclass(frozen=True)

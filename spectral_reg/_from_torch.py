@@ -23,10 +23,9 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
     ``weight`` becomes ``kernel`` ``[in, out]`` (linear), ``kernel`` ``[*window, in, out]``
     (convolution), ``scale`` (one axis) or ``embedding`` ``[num, features]`` (a module named like
-    one); running
-    statistics become ``mean`` and ``var``. Everything else keeps its name and layout. What wrappers
-    add to the names is dropped: ``module.`` and ``model.`` in front of all of them, and
-    ``_orig_mod.`` and its like anywhere.
+    one); running statistics become ``mean`` and ``var``. Everything else keeps its name and layout.
+    What wrappers add to the names is dropped: ``module.`` and ``model.`` in front of all of them,
+    and ``_orig_mod.`` and its like anywhere.
 
     Args:
         state_dict: Names such as ``layer1.0.conv1.weight`` to tensors or NumPy arrays. torch is not

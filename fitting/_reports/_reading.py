@@ -83,8 +83,8 @@ def verdicts(report: Report) -> list[Remark]:
             "Undecided",
             phase == "UNCLASSIFIED",
             "{} too little evidence for a phase: fewer than 50 eigenvalues, matrices of "
-            "different scales pooled, or neither law holds. Whether they are well trained cannot be "
-            "told from their spectrum, whatever alpha is printed.",
+            "different scales pooled, or neither law holds. Whether they are well trained cannot "
+            "be told from their spectrum, whatever alpha is printed.",
         ),
     )
     return [

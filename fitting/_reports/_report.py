@@ -95,9 +95,9 @@ class Report:
         more. What it would do otherwise is kept out: where it has no fit, alpha and what follows
         from it are NaN with ``status`` "failed" (its -1 goes into its means), and rows that it
         leaves out silently (fewer than 8 eigenvalues) are here, as "failed". Weights that it takes
-        whole and this report in parts have a row a part. ``layer_id`` counts
-        the layers of this report from 0; WeightWatcher's also counts the norm layers that it does
-        not list, and starts elsewhere for each framework.
+        whole and this report in parts have a row a part. ``layer_id`` counts the layers of this
+        report from 0; WeightWatcher's also counts the norm layers that it does not list, and starts
+        elsewhere for each framework.
 
         Args:
             pool: True, as its default, for one row a convolution, with the eigenvalues of all
