@@ -133,6 +133,8 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
         >>> fit.num_spikes, round(fit.sigma2, 2), round(fit.lambda_plus, 1)
         (0, 1.0, 2.9)
 
+    Cost: sums over the eigenvalues, a few rounds of them; no decomposition.
+
     References:
         V. Marchenko and L. Pastur, 1967; Z. Ke, Y. Ma and X. Lin, 2021 (bulk quantiles);
         F. Benaych-Georges and R. Nadakuditi, 2012 (spikes; the shift is the phase of their

@@ -109,6 +109,7 @@ def test_tracy_widom_quantiles_and_moments():
     assert mean == pytest.approx(-1.20653, abs=1e-5)
     assert second - mean**2 == pytest.approx(1.60778, abs=1e-4)
     assert fitting.tracy_widom_cdf([-30.0, 30.0]).tolist() == [0.0, 1.0]
+    assert math.isnan(fitting.tracy_widom_cdf(math.nan))
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -0.1, math.nan])

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .._evaluation._evaluate import evaluate
+from .._plain import nested, nested_records
 from .._reports._report import Report, is_report, load_report
 from .._whole_file import written_whole
 from ._comparison_reading import read_comparison
@@ -68,10 +69,10 @@ class Comparison:
         """The comparison as plain lists and dicts, None where a value is missing."""
         return {
             "format": FORMAT,
-            "values": _nested(self.values),
+            "values": nested(self.values),
             "quality": None if self.quality is None else self.quality.to_dict(),
-            "table": _nested(self.table),
-            "layers": None if self.layers is None else _layer_records(self.layers),
+            "table": nested(self.table),
+            "layers": None if self.layers is None else nested_records(self.layers),
             "controls": list(self.controls),
             "reference": self.reference,
             "reading": self.reading,
@@ -139,6 +140,8 @@ def compare(
     The first rows of the table are the controls, the logs of the number of layers and of the
     measured weights: where these go with the quality as well as a metric does, the models do not
     show that the metric measures more than depth or size.
+
+    Cost: for paths of checkpoints that of :func:`evaluate`; the statistics take no time beside it.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Figures 2 and 3.
@@ -236,27 +239,3 @@ def _metrics(report: Report) -> dict[str, float]:
         for name, value in report.summary.items()
         if not name.startswith("num_") and name not in REPEATED
     }
-
-
-def _nested(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    rows = frame.to_dict("index")
-    return {
-        str(name): {str(column): _plain(value) for column, value in row.items()}
-        for name, row in rows.items()
-    }
-
-
-def _layer_records(layers: pd.DataFrame) -> list[dict[str, Any]]:
-    """One dict a matrix, with a dict of the models' values for each quantity."""
-    records: list[dict[Any, Any]] = layers.index.to_frame(index=False).to_dict("records")
-    for quantity in layers.columns.get_level_values(0).unique():
-        rows = layers[quantity].to_dict("records")
-        for record, row in zip(records, rows, strict=True):
-            record[quantity] = {str(model): _plain(value) for model, value in row.items()}
-    return records
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    return None if pd.isna(value) else float(value)
