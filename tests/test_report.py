@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -141,6 +142,12 @@ def test_the_drawn_bulk_is_the_fit_of_the_report(report):
     assert edge.get_xdata()[0] == row["lambda_plus"]
     area = np.trapezoid(law.get_ydata(), law.get_xdata())
     assert area == pytest.approx(1, abs=0.02)
+
+
+def test_the_conventions_explain_every_column(report):
+    page = Path(__file__).parents[1] / "docs" / "conventions.md"
+    explained = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
+    assert set(report.layers.columns) <= explained
 
 
 def test_pooled_slices_are_drawn_with_the_law_of_the_table():

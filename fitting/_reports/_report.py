@@ -33,8 +33,8 @@ class Report:
     """The spectra of a model, measured.
 
     Attributes:
-        layers: One row a matrix; columns in natural logarithms. Rows that could not be fitted have
-            ``valid=False`` and a ``reason``.
+        layers: One row a matrix, in natural logarithms; docs/conventions.md explains each column.
+            Rows that could not be fitted have ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
         conv: What a convolution was measured as: "slices", "pooled", "flatten", or what else
