@@ -33,7 +33,7 @@ def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
         dataclasses.replace(preset.baseline, batch_size=batch_size)
         for batch_size in preset.batch_sizes
     ]
-    if options.preset not in ("paper", "original"):
+    if options.preset in ("smoke", "demo", "quick"):
         runs.append(dataclasses.replace(runs[0], penalty=PENALTY, strength=STRENGTH))
     configs = [config for run in runs for config in seeds_of(run, options.seed, preset.num_seeds)]
     return lambda found: configs

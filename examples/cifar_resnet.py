@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, required=True, help="of cifar-10-batches-bin/")
     parser.add_argument("--checkpoints", type=Path, nargs="+", required=True)
     parser.add_argument("--images", type=int, help="score on this many, from the first")
-    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--out", type=Path, help="folder for results.md, the table")
     options = parser.parse_args(arguments)
     result = Table(box=None, padding=(0, 2, 0, 0))
     result.add_column("checkpoint", no_wrap=True)
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out:
         heading = f"Converted ResNets on {len(pixels):,} test images of CIFAR-10"
         command = "python -m examples.cifar_resnet --data-dir FOLDER --checkpoints FILES"
-        print(record.write(options.out, heading, [result], command))
+        print(record.write(options.out / "results.md", heading, [result], command))
     return 0
 
 

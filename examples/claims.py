@@ -183,8 +183,10 @@ def penalties(cells: Iterable[Cell[Config]]) -> list[Claim]:
 
 def learning_rates(groups: Mapping[float, Group]) -> Claim:
     """R7: the learning rate alone takes FC1 through the phases, given the runs by rate."""
-    text = "at b = 64, learning rates of .00128 to .16 give the phases in their order"
-    if not set(paper.LEARNING_RATES) <= groups.keys():
+    text = "at b = 64, five learning rates, 1 to 125, give the phases in their order"
+    if len(groups) != len(paper.LEARNING_RATES):
         return _missing("R7", text)
-    seen = [groups[rate].phase("fc1") for rate in paper.LEARNING_RATES]
-    return Claim("R7", text, seen == list(paper.LEARNING_RATES.values()), " / ".join(seen))
+    rates = sorted(groups)
+    seen = [groups[rate].phase("fc1") for rate in rates]
+    evidence = ", ".join(f"{rate:g}: {phase}" for rate, phase in zip(rates, seen, strict=True))
+    return Claim("R7", text, seen == list(paper.LEARNING_RATES.values()), evidence)

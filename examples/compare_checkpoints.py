@@ -60,20 +60,20 @@ def quality_table(comparison: fitting.Comparison) -> Table:
     table.add_column("p as α̂", justify="right")
     for name, row in comparison.table.to_dict("index").items():
         partial = [
-            _number(row[f"{text}_given_{control}"], style)
+            record.shown(row[f"{text}_given_{control}"], style)
             for control in comparison.controls
             for text, style in (("r", "+.2f"), ("p", ".2g"))
         ]
         table.add_row(
             str(name),
             f"{row['num_models']:.0f}",
-            _number(row["rmse"], ".2f"),
-            _number(row["r2"], ".2f"),
-            f"{row['r2_low']:.2f}-{row['r2_high']:.2f}" if row["r2"] == row["r2"] else "",
-            _number(row["tau"], "+.2f"),
-            _number(row["tau_p"], ".2g"),
+            record.shown(row["rmse"], ".2f"),
+            record.shown(row["r2"], ".2f"),
+            f"{row['r2_low']:.2f}-{row['r2_high']:.2f}" if row["r2"] == row["r2"] else "–",
+            record.shown(row["tau"], "+.2f"),
+            record.shown(row["tau_p"], ".2g"),
             *partial,
-            _number(row["p_equal_to_reference"], ".2g"),
+            record.shown(row["p_equal_to_reference"], ".2g"),
         )
     return table
 
@@ -85,7 +85,7 @@ def values_table(comparison: fitting.Comparison) -> Table:
     for name in comparison.values.index:
         table.add_column(str(name), justify="right")
     for metric, row in comparison.values.T.iterrows():
-        table.add_row(str(metric), *(_number(value, ".3f") for value in row))
+        table.add_row(str(metric), *(record.shown(value, ".3f") for value in row))
     return table
 
 
@@ -103,10 +103,6 @@ def published_table(comparisons: dict[str, fitting.Comparison]) -> Table:
             pairs = zip(found, printed, strict=True)
             table.add_row(series, metric, *(f"{x:.2f}" for pair in pairs for x in pair))
     return table
-
-
-def _number(value: float, style: str) -> str:
-    return "" if value != value else format(value, style)
 
 
 def _compare(

@@ -3,7 +3,7 @@
     python -m examples.explicit_penalty --preset demo
 
 In two stages. The search trains every penalty at several strengths at the large batch, one seed
-each, and judges them on images held out of the training set; the best strength of each gets a
+each, and judges them on images that it does not train on; the best strength of each gets a
 norm-matched control, the same run without the penalty whose weights keep, after every step, the
 Frobenius norms of the penalized run. The finalists train on all images, several seeds each, and
 are judged on the test set: no penalty, the best L2, the best spectral penalty with its control, and
@@ -27,6 +27,7 @@ import numpy as np
 from examples import command, sweep
 from examples.cells import Cell
 from examples.config import Config
+from examples.data import SIZES, DataError
 from examples.penalties import MULTIPLES, SPECTRAL, penalized
 from examples.presets import Preset, equal_updates, seeds_of
 
@@ -71,8 +72,16 @@ def _search(
     preset: Preset, options: argparse.Namespace, comparison: str
 ) -> dict[str, dict[float, Config]]:
     whole = preset.baseline
-    validation = max(1, whole.train_size // 10)
-    train_size = min(options.search_size or whole.train_size, whole.train_size - validation)
+    validation = options.validation_size or max(1, whole.train_size // 10)
+    # Held out of the finalists' training set too where the data has more images than they train on.
+    most = SIZES[whole.data][0] if options.validation_size else whole.train_size
+    train_size = min(options.search_size or whole.train_size, most - validation)
+    if train_size < max(preset.batch_sizes):
+        raise DataError(
+            f"{train_size} training images and {validation} for validation leave the search no"
+            f" whole batch of {max(preset.batch_sizes)}: give another --search-size or"
+            " --validation-size"
+        )
     reference = dataclasses.replace(
         whole,
         batch_size=preset.reference,
@@ -199,6 +208,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--search-size", type=int, help="training images of the search")
     parser.add_argument("--search-epochs", type=int, help="epochs of the search at the reference")
+    parser.add_argument(
+        "--validation-size",
+        type=int,
+        help="images that the search is judged on, those that follow its training images; default:"
+        " the last tenth of the training images",
+    )
 
 
 def present(finished: command.Finished) -> Sequence[Path]:

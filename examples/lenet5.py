@@ -62,7 +62,9 @@ def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
     if layer.fits:
         law = layer.fits.marchenko_pastur
         x = np.linspace(1e-3, most, 2000)
-        label = f"Marchenko-Pastur, λ₊ = {law.lambda_plus:.2f}"
+        # Without the spikes' dimensions the bulk ends a little below the λ₊ of the whole matrix.
+        end = law.bulk.edges[1] if law.bulk else law.lambda_plus
+        label = f"Marchenko-Pastur, to {end:.2f}"
         axes.plot(x, law.density(x), color="#c8102e", lw=1.6, label=label)
         if spikes := [spike for spike in law.spikes if spike <= most]:
             height = axes.get_xaxis_transform()
@@ -98,7 +100,9 @@ def table(group: Group) -> Table:
         result.add_column(header)
     result.add_row("train accuracy", f"{group.mean(train_accuracy):.4f}", "1.0000")
     result.add_row("test accuracy", f"{group.mean(test_accuracy):.4f}", "0.9925")
+    ends = [fit.bulk.edges[1] for fit in fits if fit.bulk]
     result.add_row("edge λ₊", mean([fit.lambda_plus for fit in fits], 2), "about 3.5")
+    result.add_row("end of the bulk", mean(ends, 2), "")
     result.add_row("spikes", mean([fit.num_spikes for fit in fits], 1), "25")
     result.add_row("largest λ", mean([layer.lambda_max for layer in layers], 1), "up to about 25")
     result.add_row("phase", group.phase("fc1"), "BULK_SPIKES")

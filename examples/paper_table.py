@@ -24,6 +24,7 @@ from examples.config import Config
 from examples.measures import LOCALIZATION
 from examples.networks import LAYERS
 from examples.presets import Preset
+from examples.record import shown, with_error
 from examples.rows import Group, Row, groups, test_accuracy, train_accuracy
 
 BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
@@ -35,14 +36,8 @@ def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
     return lambda found: [config for each in plans for config in each(found)]
 
 
-def _shown(value: float | None, digits: int) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _mean(group: Group, of: Callable[[Row], float], digits: int) -> str:
-    error = group.error(of)
-    shown = _shown(group.mean(of), digits)
-    return shown + (f" ± {error:.{digits}f}" if np.isfinite(error) else "")
+def _mean(group: Group, of: Callable[[Row], float], style: str) -> str:
+    return with_error(group.mean(of), group.error(of), style)
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -71,15 +66,15 @@ def sweep_table(by_size: dict[int, Group], layer: str) -> str:
         first = layer == "fc1"
         line = [
             str(size),
-            _mean(group, of("stable_rank"), 1),
-            _shown(pool.stable_rank if pool else None, 1),
-            *([_shown(theirs.stable_rank, 1)] if first else []),
-            _mean(group, of("mp_soft_rank"), 2),
-            _shown(pool.mp_soft_rank if pool else None, 2),
-            *([_shown(theirs.mp_soft_rank, 2)] if first else []),
-            _mean(group, of("num_spikes"), 1),
-            _shown(theirs.spikes if first else theirs.spikes_fc2, 1),
-            _mean(group, of("entropy"), 4),
+            _mean(group, of("stable_rank"), ".1f"),
+            shown(pool.stable_rank if pool else None, ".1f"),
+            *([shown(theirs.stable_rank, ".1f")] if first else []),
+            _mean(group, of("mp_soft_rank"), ".2f"),
+            shown(pool.mp_soft_rank if pool else None, ".2f"),
+            *([shown(theirs.mp_soft_rank, ".2f")] if first else []),
+            _mean(group, of("num_spikes"), ".1f"),
+            shown(theirs.spikes if first else theirs.spikes_fc2, ".1f"),
+            _mean(group, of("entropy"), ".4f"),
             group.phase(layer),
             *([theirs.phase or "–"] if first else []),
         ]
@@ -95,10 +90,10 @@ def accuracy_table(by_size: dict[int, Group]) -> str:
         [
             str(size),
             str(len(group.rows)),
-            _mean(group, train_accuracy, 3),
-            _shown(paper.SWEEP.get(size, paper.Sweep()).train, 3),
-            _mean(group, test_accuracy, 3),
-            _shown(paper.SWEEP.get(size, paper.Sweep()).test, 3),
+            _mean(group, train_accuracy, ".3f"),
+            shown(paper.SWEEP.get(size, paper.Sweep()).train, ".3f"),
+            _mean(group, test_accuracy, ".3f"),
+            shown(paper.SWEEP.get(size, paper.Sweep()).test, ".3f"),
         ]
         for size, group in by_size.items()
     ]
@@ -114,15 +109,15 @@ def runs_table(runs: dict[str, Group]) -> str:
             continue
         index = 0 if name == "start" else -1
         ours: list[str] = []
-        for of, numbers, digits in (
-            (dynamics.stable_rank, theirs.stable_rank, 1),
-            (dynamics.entropy, theirs.entropy, 4),
+        for of, numbers, style in (
+            (dynamics.stable_rank, theirs.stable_rank, ".1f"),
+            (dynamics.entropy, theirs.entropy, ".4f"),
         ):
             for layer, number in zip(dynamics.LAYERS, numbers, strict=True):
                 mean = float(np.mean([of(row.cell, layer)[index] for row in group.rows]))
-                ours += [f"{_shown(mean, digits)} / {_shown(number, digits)}"]
-        test = "–" if index == 0 else _shown(group.mean(test_accuracy), 3)
-        lines.append([name, *ours, f"{test} / {_shown(theirs.test, 3)}"])
+                ours += [f"{shown(mean, style)} / {shown(number, style)}"]
+        test = "–" if index == 0 else shown(group.mean(test_accuracy), ".3f")
+        lines.append([name, *ours, f"{test} / {shown(theirs.test, '.3f')}"])
     header = ["run (ours / paper)", "FC1 stable rank", "FC2", "FC1 entropy", "FC2", "test"]
     return _markdown(header, lines)
 
@@ -135,7 +130,7 @@ def localization_table(group: Group) -> str:
         for part, number in (("bulk", bulk), ("spikes", spikes)):
             column = LOCALIZATION.index(f"{part}_{measure}")
             values = [row.cell.arrays["localization_fc1"][-1][column] for row in group.rows]
-            line.append(f"{_shown(float(np.mean(values)), 3)} / {number}")
+            line.append(f"{shown(float(np.mean(values)), '.3f')} / {number}")
         lines.append(line)
     return _markdown(["FC1 (ours / paper)", "bulk", "spikes"], lines)
 

@@ -19,6 +19,7 @@ from examples.explicit_penalty import ENOUGH, Stages
 from examples.gap import closed
 from examples.penalties import MULTIPLES
 from examples.presets import seeds_of
+from examples.record import with_error
 from examples.rows import Group, Row, row, test_accuracy, train_accuracy
 
 PHASES = tuple(figures.PHASES)[:6]
@@ -93,10 +94,6 @@ def name_of(name: str, config: Config) -> str:
     return f"{label}, control" if config.norm_matched else label
 
 
-def _signed(value: float, error: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if np.isfinite(error) else "")
-
-
 def finalists_table(finalists: dict[str, Group]) -> Table:
     """Accuracies of the finalists over the seeds, and the share of the gap that each closes."""
     result = _table("run", "train", "test ± s.e.", "gap closed", "FC1 phase")
@@ -106,11 +103,11 @@ def finalists_table(finalists: dict[str, Group]) -> Table:
         if ends[0] and ends[1] and name not in ("none", "reference"):
             plain, reference = (end.values(test_accuracy) for end in ends if end)
             part = closed(plain, group.values(test_accuracy), reference)
-            share = _signed(part.share, part.error, 2) if part.is_gap else "no gap"
+            share = with_error(part.share, part.error, ".2f") if part.is_gap else "no gap"
         result.add_row(
             name_of(name, group.config),
             f"{group.mean(train_accuracy):.3f}",
-            _signed(group.mean(test_accuracy), group.error(test_accuracy)),
+            with_error(group.mean(test_accuracy), group.error(test_accuracy), ".4f"),
             share,
             group.phase("fc1").replace(", ", "\n"),
         )
@@ -134,20 +131,20 @@ def verdict(now: Stages, finalists: dict[str, Group]) -> str:
     arms = [finalists[name].values(test_accuracy) for name in ("none", "best penalty", "reference")]
     part = closed(*arms)
     sizes = [finalists[name].config.batch_size for name in ("none", "reference")]
-    gap = _signed(part.gap, part.gap_error)
+    gap = with_error(part.gap, part.gap_error, ".4f")
     sentences.append(
         f"From b = {sizes[0]} to b = {sizes[1]} the test accuracy rises by {gap}"
         f" over {len(arms[0])} seed{'s' if len(arms[0]) > 1 else ''}."
     )
     if not part.is_gap:
         return " ".join([*sentences, "There is no gap to close."])
-    share = _signed(part.share, part.error, 2)
+    share = with_error(part.share, part.error, ".2f")
     goal = "at least half of it" if part.share >= 0.5 else "less than half of it"
     name = finalists["best penalty"].config.penalty
     sentences.append(f"The best penalty, {name}, closes {share} of the gap: {goal}.")
     if "its control" in finalists:
         control = closed(arms[0], finalists["its control"].values(test_accuracy), arms[2])
-        share = _signed(control.share, control.error, 2)
+        share = with_error(control.share, control.error, ".2f")
         sentences.append(f"Its norms alone, without its directions, close {share}.")
     return " ".join(sentences)
 

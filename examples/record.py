@@ -1,5 +1,6 @@
 """What an example printed and what made it, as Markdown."""
 
+import math
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -8,6 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from examples import cells
+
+
+def shown(value: float | None, style: str) -> str:
+    """A number in a table; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else format(value, style)
+
+
+def with_error(value: float, error: float, style: str) -> str:
+    """A number with its standard error, where that is known."""
+    return shown(value, style) + (f" ± {error:{style}}" if math.isfinite(error) else "")
 
 
 def write(path: Path, heading: str, sections: Sequence[str | Table], command: str) -> Path:

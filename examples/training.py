@@ -21,6 +21,8 @@ LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
 _NUM_IMAGES_FOR_NORMS = 1024
 _NUM_IMAGES_PER_EPOCH_TEST = 1000
 _MAX_MEASURED = 100
+_NUM_IMAGES_BETWEEN_MEASUREMENTS = 5000
+_LEAST_MEASURED = 8
 
 OnImages = Callable[[int], object]
 
@@ -60,11 +62,17 @@ def _batches(config: Config, epoch: int, num_images: int) -> np.ndarray:
     return whole.reshape(config.num_steps, -1).astype(np.int32)
 
 
-def measured_epochs(epochs: int) -> list[int]:
-    """Which epochs are measured: all of them, or a hundred over a longer run."""
-    if epochs <= _MAX_MEASURED:
-        return list(range(epochs + 1))
-    return [0, *np.unique(np.linspace(1, epochs, _MAX_MEASURED).round().astype(int)).tolist()]
+def measured_epochs(epochs: int, num_images: int) -> list[int]:
+    """Which epochs of so many images are measured: all of them, unless they are short or many.
+
+    A measurement looks at 2,000 images and takes two decompositions. Where that is much beside an
+    epoch's training, every second or third is measured, but eight at least; of many, a hundred.
+    """
+    every = min(
+        -(-_NUM_IMAGES_BETWEEN_MEASUREMENTS // num_images), max(1, epochs // _LEAST_MEASURED)
+    )
+    number = min(_MAX_MEASURED, -(-epochs // every))
+    return [0, *np.unique(np.linspace(every, epochs, number).round().astype(int)).tolist()]
 
 
 class _Record:
@@ -75,7 +83,7 @@ class _Record:
         self.graph, self.params, self.batch_stats = initial(config)
         self.labels = _labels(config, dataset)
         self.images_for_norms = jnp.asarray(dataset.train_images[:_NUM_IMAGES_FOR_NORMS])
-        self.epochs = measured_epochs(config.epochs)
+        self.epochs = measured_epochs(config.epochs, config.train_size)
         self.metrics: dict[str, Any] = {
             "epochs": self.epochs,
             "train_loss": [],

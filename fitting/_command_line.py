@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ._checkpoints import FORMATS
-from ._compare_command import add_compare_command, add_conv_option
+from ._compare_command import add_compare_command, add_conv_option, add_folder_options
 from ._evaluation._evaluate import evaluate
 from ._reports._table import show
 from ._whole_file import check_place, written_whole
@@ -29,13 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("model", type=Path, help=MODEL)
     add_conv_option(command)
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
-    command.add_argument("--bootstrap", type=int, default=0, help="bootstraps for p-values")
     command.add_argument(
-        "--out", type=Path, help="folder for each finished weight, and report.json at the end"
+        "--num-bootstrap", type=int, default=0, metavar="N", help="bootstraps for each p-value"
     )
+    add_folder_options(command, "each finished weight, and report.json at the end")
     command.add_argument("--resume", action="store_true", help="go on with what --out holds")
-    command.add_argument("--html", type=Path, help="write the report as a page to this file")
-    command.add_argument("--plot", type=Path, help="write the figures to this folder")
+    command.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the report as a page to this file"
+    )
     command.add_argument(
         "--weightwatcher", type=Path, metavar="CSV", help="write WeightWatcher's table to this file"
     )
@@ -67,7 +68,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         options.model,
         conv=options.conv,
         layers=options.layers,
-        num_bootstrap=options.bootstrap,
+        num_bootstrap=options.num_bootstrap,
         out=options.out,
         resume=options.resume,
         progress=progress,

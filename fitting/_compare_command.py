@@ -46,9 +46,7 @@ def add_compare_command(commands: Any) -> None:
         "--quality", type=Path, metavar="FILE", help="JSON {name: number} or CSV lines name,number"
     )
     add_conv_option(command)
-    command.add_argument(
-        "--out", type=Path, metavar="DIR", help="write comparison.json and figures"
-    )
+    add_folder_options(command, "comparison.json")
     command.add_argument("--json", action="store_true", help="print the comparison as JSON")
     command.set_defaults(run=run_compare, check=_check(command))
 
@@ -61,6 +59,14 @@ def add_conv_option(command: argparse.ArgumentParser) -> None:
         default="slices",
         metavar="{slices,pooled,flatten,HEIGHTxWIDTH}",
         help="what a convolution becomes; a size of its input, such as 32x32, for its operator",
+    )
+
+
+def add_folder_options(command: argparse.ArgumentParser, kept: str) -> None:
+    """Adds ``--out`` and ``--plot``: the folder of what is ``kept``, and that of the figures."""
+    command.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {kept}")
+    command.add_argument(
+        "--plot", type=Path, metavar="DIR", help="write the figures to this folder"
     )
 
 
@@ -104,8 +110,8 @@ def run_compare(options: argparse.Namespace) -> None:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         comparison.save(options.out / "comparison.json")
-        if comparison.quality is not None or comparison.layers is not None:
-            comparison.plot(options.out)
+    if options.plot:
+        comparison.plot(options.plot)
     if options.json:
         print(json.dumps(comparison.to_dict()))
     else:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ._equinox import equinox_weights
 from ._trees import PyTree, check_patterns, matches, path_name
 
 
@@ -39,13 +40,16 @@ class MatrixAxes(NamedTuple):
     one. With ``conv="slices"`` that is the same; for the others say
     ``MatrixAxes(rows=-2, cols=-1, window=(-4, -3))``.
 
-    The kernel of a grouped convolution is [\*window, in / groups, out], and does not say how many
-    groups it has. With ``groups``, its matrices are the diagonal blocks [in / groups, out / groups]
-    of the layer's matrix: a batch whose spectra together are the layer's. Without, the blocks stand
-    side by side as one matrix [in / groups, out]. A depthwise kernel [\*window, 1, out], or one for
-    an input of one channel, has slices of one row, and those no spectrum: it is never cut up, but
-    always read as one matrix [window, out] (a column [window, 1] for each group, where ``groups``
-    is given).
+    The layers of a live Equinox model say what they are, whatever they are called: a convolution
+    has its window and groups, and a stack of them, as ``filter_vmap`` makes it, is a batch.
+
+    Otherwise the kernel of a grouped convolution, [\*window, in / groups, out], does not say how
+    many groups it has. With ``groups``, its matrices are the diagonal blocks [in / groups, out /
+    groups] of the layer's matrix: a batch whose spectra together are the layer's. Without, the
+    blocks stand side by side as one matrix [in / groups, out]. A depthwise kernel [\*window, 1,
+    out], or one for an input of one channel, has slices of one row, and those no spectrum: it is
+    never cut up, but always read as one matrix [window, out] (a column [window, 1] for each group,
+    where ``groups`` is given).
 
     Attributes:
         rows: The axis or axes of the rows, usually the layer's input.
@@ -107,11 +111,25 @@ def resolve_axes(params: PyTree, names: Mapping[str, Any], axes: Axes) -> dict[s
         for path, leaf in jax.tree.leaves_with_path(params)
     }
     check_patterns(axes, shapes, "axes")
+    layers = equinox_weights(params)
     return {
         name: next((a for pattern, a in axes.items() if matches(name, pattern)), None)
+        or equinox_axes(*layers.get(name, ("", None)), shapes[name])
         or _default_axes(name, shapes)
         for name in names
     }
+
+
+def equinox_axes(kind: str, layer: Any, shape: Shape) -> MatrixAxes | None:
+    """The axes of an Equinox layer's weight, from the last on; None where its kind tells none."""
+    if kind in ("dense", "embedding"):
+        return MatrixAxes()
+    if not kind.startswith("conv"):
+        return None
+    window = tuple(range(-layer.num_spatial_dims, 0))
+    rows, cols = window[0] - 1, window[0] - 2
+    # Of a depthwise kernel the groups would be columns; all of it is one matrix.
+    return MatrixAxes(rows, cols, window, layer.groups if shape[rows] > 1 else 1)
 
 
 def arrange(name: str, leaf: Any, axes: MatrixAxes) -> tuple[Any, int, int]:

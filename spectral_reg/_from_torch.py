@@ -103,8 +103,10 @@ def flax_path(name: str, ndim: int, kind: str = "") -> tuple[str, tuple[int, ...
     axes = tuple(range(ndim))
     if last != "weight":
         leaf = RENAMED.get(last, last)
-    elif ndim < 2:
+    elif ndim < 2 or kind == "norm":
         leaf = "scale"
+    elif kind == "bilinear":
+        leaf = "kernel"  # [out, in, other in], a matrix for each output
     elif kind == "embedding" or (not kind and ndim == 2 and EMBEDDING.search(module)):
         leaf = "embedding"
     else:

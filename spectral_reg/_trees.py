@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._equinox import equinox_weights
+
 PyTree = Any
 Mask = PyTree | Callable[[PyTree], PyTree] | None
 
@@ -140,7 +142,8 @@ def select_leaves(params: PyTree, mask: Mask) -> dict[str, Any]:
     """
     leaves = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     if mask is None:
-        selected = {name for name, leaf in leaves.items() if is_layer_matrix(name, leaf)}
+        scales = {n for n, (kind, _) in equinox_weights(params).items() if kind == "norm"}
+        selected = {name for name, leaf in leaves.items() if is_layer_matrix(name, leaf)} - scales
         rule = f"no leaf is named one of {', '.join(MATRIX_NAMES)} with two or more axes"
     else:
         selected = _masked_names(mask(params) if callable(mask) else mask, list(leaves))

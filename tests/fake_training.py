@@ -18,7 +18,7 @@ def noise(shape, seed=0):
 
 def fake_train(config, dataset, on_images=lambda number: None, norms=None):
     """Noise that depends on the seed; accuracies that depend on the batch size."""
-    epochs = training.measured_epochs(config.epochs)
+    epochs = training.measured_epochs(config.epochs, config.train_size)
     arrays = {}
     for name, shape in LAYERS[config.network].items():
         arrays[name] = np.stack([noise(shape, config.seed)] * len(epochs))

@@ -2,6 +2,7 @@
 
 import pickle
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -11,6 +12,8 @@ import pytest
 from flax import linen, nnx, serialization
 from flax.training.train_state import TrainState
 
+import fitting
+import spectral_reg as sr
 from fitting._checkpoints import open_checkpoint
 
 TREE = {
@@ -65,6 +68,67 @@ def test_a_live_nnx_module_says_what_its_layers_are():
     }
     assert tensors["attention/query/kernel"].kind == "dense"
     assert tensors["norm/scale"].kind == ""
+
+
+def test_a_live_equinox_model_says_what_its_layers_are(quick_to_compile):
+    keys = jax.random.split(jax.random.key(0), 7)
+    net = {
+        "encoder": eqx.nn.Sequential(
+            [
+                eqx.nn.Conv1d(20, 30, 3, groups=2, key=keys[0]),
+                eqx.nn.ConvTranspose1d(30, 20, 3, key=keys[1]),
+                eqx.nn.LayerNorm((20, 15)),
+            ]
+        ),
+        "words": eqx.nn.Embedding(40, 15, key=keys[2]),
+        "cell": eqx.nn.LSTMCell(15, 20, key=keys[3]),
+        "blocks": eqx.filter_vmap(lambda key: eqx.nn.Linear(20, 15, key=key))(keys),
+    }
+    for model in (net, eqx.filter(net, eqx.is_array)):
+        tensors = open_checkpoint(model)
+        assert {name: t.kind for name, t in tensors.items() if "weight" in name} == {
+            "encoder/layers/0/weight": "conv",
+            "encoder/layers/1/weight": "conv_transpose",
+            "encoder/layers/2/weight": "norm",
+            "words/weight": "embedding",
+            "cell/weight_ih": "lstm",
+            "cell/weight_hh": "lstm",
+            "blocks/weight": "dense",
+        }
+    report = fitting.evaluate(net, conv="pooled", progress=False)
+    rows = report.layers.groupby("name", sort=False)
+    measured = {name: (row["kind"].iloc[0], len(row)) for name, row in rows}
+    assert measured == {
+        "encoder/layers/0/weight": ("conv", 1),
+        "encoder/layers/1/weight": ("conv_transpose", 1),
+        "words/weight": ("embedding", 1),
+        "cell/weight_ih": ("lstm", 4),
+        "cell/weight_hh": ("lstm", 4),
+        "blocks/weight": ("stack", 7),
+    }
+    reasons = dict(zip(report.skipped["name"], report.skipped["reason"], strict=True))
+    assert reasons["encoder/layers/2/weight"] == "the scale of a normalization"
+    # Both packages read the same matrices.
+    matrices = sr.layer_matrices(net)
+    for name in ("encoder/layers/0/weight", "encoder/layers/1/weight"):
+        values = np.linalg.svd(np.asarray(matrices[name], np.float64), compute_uv=False) ** 2
+        np.testing.assert_allclose(report.spectra[name, ""], np.sort(values.ravel())[::-1])
+
+
+def test_a_weight_that_nnx_layers_share_is_measured_once():
+    class Tied(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(40, 20, rngs=rngs)
+            self.same = self.embed
+            self.head = nnx.Linear(20, 20, rngs=rngs)
+            self.other = nnx.Linear(20, 20, rngs=rngs)
+            self.other.kernel = self.head.kernel
+
+    report = fitting.evaluate(Tied(nnx.Rngs(0)), progress=False)
+    assert report.layers["name"].tolist() == ["embed/embedding", "head/kernel"]
+    reasons = dict(zip(report.skipped["name"], report.skipped["reason"], strict=True))
+    assert reasons["same/embedding"] == "the same tensor as embed/embedding"
+    assert reasons["other/kernel"] == "the same tensor as head/kernel"
 
 
 def order_of(model):

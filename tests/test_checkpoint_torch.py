@@ -120,6 +120,66 @@ def test_a_live_module_says_what_its_layers_are():
     assert open_checkpoint(net.state_dict()).keys() == tensors.keys()
 
 
+def test_bilinear_layers_are_a_matrix_for_each_output_and_scales_are_none():
+    net = torch.nn.ModuleDict(
+        {
+            "conv_like": torch.nn.Bilinear(20, 15, 4),
+            "ln": torch.nn.LayerNorm((20, 15)),
+            "fc": torch.nn.Linear(20, 15),
+        }
+    )
+    report = fitting.evaluate(net, conv="flatten", progress=False)
+    rows = report.layers[report.layers["name"] == "conv_like/kernel"]
+    assert set(rows["kind"]) == {"bilinear"}
+    assert rows["index"].tolist() == ["0", "1", "2", "3"]
+    W = net["conv_like"].weight.detach().numpy()
+    for output in range(4):
+        expected = np.linalg.svd(W[output].astype(float), compute_uv=False) ** 2
+        np.testing.assert_allclose(report.spectra["conv_like/kernel", str(output)], expected)
+    reasons = dict(zip(report.skipped["name"], report.skipped["reason"], strict=True))
+    assert reasons["ln/scale"] == "the scale of a normalization"
+
+
+def tied():
+    net = torch.nn.ModuleDict(
+        {
+            "embed": torch.nn.Embedding(40, 20),
+            "fc": torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(20, 20)),
+            "head": torch.nn.Linear(20, 40, bias=False),
+            "alike": torch.nn.Linear(20, 40, bias=False),
+        }
+    )
+    net["again"] = net["fc"]
+    net["head"].weight = net["embed"].weight
+    net["alike"].weight.data = net["embed"].weight.data.clone()
+    return net
+
+
+@pytest.mark.parametrize("form", ["module", "state dict", "file", "old file"])
+def test_tied_weights_are_measured_once(form, tmp_path):
+    model = tied()
+    if form != "module":
+        model = model.state_dict()
+    if "file" in form:
+        path = tmp_path / "tied.pt"
+        torch.save(model, path, _use_new_zipfile_serialization=form == "file")
+        model = path
+    report = fitting.evaluate(model, progress=False)
+    assert report.layers["name"].tolist() == ["embed/embedding", "fc/kernel", "alike/kernel"]
+    reasons = dict(zip(report.skipped["name"], report.skipped["reason"], strict=True))
+    assert reasons["head/kernel"] == "the same tensor as embed/embedding"
+    assert reasons["again/kernel"] == "the same tensor as fc/kernel"
+    # The first that is asked for stands for all.
+    report = fitting.evaluate(model, layers=["head/*"], progress=False)
+    assert report.layers["name"].tolist() == ["head/kernel"]
+
+
+def test_parts_of_one_storage_are_tensors_of_their_own():
+    whole = torch.randn(40, 20)
+    parts = {"a.weight": whole[:20], "b.weight": whole[20:], "c.weight": whole[:20].T}
+    assert len(fitting.evaluate(parts, progress=False).layers) == 3
+
+
 def test_what_holds_no_plain_numbers_has_a_reason(tmp_path):
     state_dict = weights(
         sparse__weight=torch.eye(3).to_sparse(),

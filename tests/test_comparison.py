@@ -351,6 +351,8 @@ def test_command_line_compares_two_checkpoints(files, tmp_path, capsys, monkeypa
         "after",
         "--out",
         str(tmp_path / "out"),
+        "--plot",
+        str(tmp_path / "figures"),
     ]
     assert main(arguments) == 0
     printed = capsys.readouterr()
@@ -358,9 +360,8 @@ def test_command_line_compares_two_checkpoints(files, tmp_path, capsys, monkeypa
     assert max(map(len, printed.out.splitlines())) <= 80
     for text in ("before", "after", "mean_alpha_hat", "fc", "0 of 1 layers have"):
         assert text in printed.out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "comparison.json", "layers.png",
-    ]  # fmt: skip
+    written = [path.name for folder in ("out", "figures") for path in (tmp_path / folder).iterdir()]
+    assert written == ["comparison.json", "layers.png"]
 
 
 @pytest.mark.parametrize(
@@ -395,6 +396,12 @@ def test_command_line_refuses(files, tmp_path, capsys):
         printed = capsys.readouterr()
         assert printed.out == ""
         assert message in printed.err
+    # Figures that were asked for are never left out in silence.
+    save_file({"other.weight": np.eye(30, 20, dtype=np.float32)}, tmp_path / "other.safetensors")
+    out = ["--out", str(tmp_path / "out"), "--plot", str(tmp_path / "figures")]
+    assert main(["compare", files[0], str(tmp_path / "other.safetensors"), *out]) == 1
+    assert "nothing to draw" in capsys.readouterr().err
+    assert (tmp_path / "out" / "comparison.json").is_file()
     for arguments, message in (
         ([files[0]], "at least 2 models"),
         ([*files, "--names", "a"], "1 names for 4 models"),

@@ -190,10 +190,10 @@ def test_weights_that_do_not_fit_are_named():
 
 
 def test_the_command_line_scores_a_checkpoint(checkpoints, data_dir, tmp_path, capsys):
-    options = ["--data-dir", str(data_dir), "--images", "50", "--out", str(tmp_path / "a.md")]
+    options = ["--data-dir", str(data_dir), "--images", "50", "--out", str(tmp_path)]
     path = str(checkpoints / KARANCHAHAL.format("resnet8"))
     assert cifar_resnet.main([*options, "--checkpoints", path]) == 0
     assert "karanchahal" in capsys.readouterr().out
-    assert "resnet8_cifar10" in (tmp_path / "a.md").read_text()
+    assert "resnet8_cifar10" in (tmp_path / "results.md").read_text()
     assert cifar_resnet.main([*options, "--checkpoints", str(tmp_path / "none.pth")]) == 1
     assert "none.pth" in capsys.readouterr().err

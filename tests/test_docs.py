@@ -3,6 +3,7 @@
 import re
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ def test_every_public_name_has_one_entry(package):
     page = (DOCS / "api" / f"{package.__name__}.rst").read_text()
     entries = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", page, re.MULTILINE)
     assert sorted(entries) == sorted(package.__all__)
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
+    citation = (DOCS.parent / "CITATION.cff").read_text()
+    assert re.findall("^version: (.*)$", citation, re.MULTILINE) == [project["version"]]
 
 
 def test_there_are_tutorials():

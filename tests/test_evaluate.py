@@ -1,5 +1,6 @@
 """A whole model measured: rows, reasons, files, and real checkpoints."""
 
+import inspect
 import json
 import pickle
 import subprocess
@@ -30,6 +31,9 @@ PARAMS = {
     "integer": {"kernel": np.ones((20, 20), int)},
     "other": {"matrix": np.ones((20, 20))},
 }
+
+# Arguments of evaluate that the shell has no word for.
+NOT_OPTIONS = {"model_or_path", "axes", "executor", "progress"}
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +274,20 @@ def test_command_line(tmp_path, capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert "missing.pt" in output.err
+
+
+def test_options_of_the_command_are_the_arguments_of_the_function(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    help_text = capsys.readouterr().out
+    for name in set(inspect.signature(fitting.evaluate).parameters) - NOT_OPTIONS:
+        assert f"--{name.replace('_', '-')} " in help_text
+    model = str(tmp_path / "a.safetensors")
+    save_file({"fc.weight": RNG.standard_t(2, (300, 100)).astype(np.float32)}, model)
+    assert main(["evaluate", model, "--num-bootstrap", "20", "--json"]) == 0
+    expected = fitting.evaluate(model, num_bootstrap=20, progress=False)
+    (row,) = json.loads(capsys.readouterr().out)["layers"]
+    assert row["p_value"] == expected.layers.loc[0, "p_value"]
 
 
 def test_command_line_writes_weightwatchers_table(tmp_path, capsys):

@@ -12,6 +12,7 @@ from examples import (
     cells,
     claims,
     command,
+    data,
     explicit_penalty,
     learning_rate,
     lenet5,
@@ -103,6 +104,23 @@ def test_the_best_penalty_is_chosen_on_images_of_the_training_set(quick, tmp_pat
     assert "rises by 0.4680 ± 0.0000 over 3 seeds" in printed
     names = {c.penalty for c in search}
     assert names == {"", *PRESETS["quick"].penalties}
+
+
+def test_validation_images_are_taken_from_beyond_the_training_set_where_there_are_some():
+    preset = PRESETS["quick"]
+    parser = command.make_parser(explicit_penalty.EXPERIMENT)
+
+    def searched(*arguments):
+        given = ["--preset", "quick", "--compare", "epochs", *arguments]
+        now = explicit_penalty.stages(preset, parser.parse_args(given), {})
+        return {
+            (c.train_size, c.validation_size) for run in now.search.values() for c in run.values()
+        }
+
+    assert searched("--validation-size", "2000") == {(5000, 2000)}
+    assert searched("--validation-size", "47000") == {(3000, 47_000)}
+    with pytest.raises(data.DataError, match="0 training images and 50000 for validation"):
+        searched("--validation-size", "50000")
 
 
 def test_the_regime_follows_the_training_accuracy_unless_it_is_told():

@@ -51,9 +51,15 @@ def test_every_image_is_told_and_every_epoch_measured(digits):
 
 
 def test_a_long_run_is_measured_a_hundred_times_its_ends_among_them():
-    epochs = training.measured_epochs(1563)
+    epochs = training.measured_epochs(1563, 50_000)
     assert (epochs[:2], epochs[-1], len(epochs)) == ([0, 1], 1563, 101)
-    assert training.measured_epochs(3) == [0, 1, 2, 3]
+    assert training.measured_epochs(3, 50_000) == [0, 1, 2, 3]
+
+
+def test_short_epochs_are_measured_seldom_but_eight_at_least():
+    assert training.measured_epochs(6, 1536) == [0, 1, 2, 3, 4, 5, 6]
+    epochs = training.measured_epochs(25, 2000)
+    assert (epochs[:2], epochs[-1], len(epochs)) == ([0, 3], 25, 10)
 
 
 @pytest.mark.parametrize("penalty", ["", "dropout", "log_stable_rank"])

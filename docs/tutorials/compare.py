@@ -62,7 +62,7 @@ for epoch in range(1, EPOCHS + 1):
         save(params, folder / "early.npz")
 save(params, folder / "late.npz")
 
-# In the shell: spectral-reg compare early.npz late.npz --out comparison
+# In the shell: spectral-reg compare early.npz late.npz --plot figures
 reports = {
     name: fitting.evaluate(folder / f"{name}.npz", progress=False) for name in ("early", "late")
 }

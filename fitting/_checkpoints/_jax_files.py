@@ -13,6 +13,8 @@ import ml_dtypes
 import numpy as np
 
 import spectral_reg as sr
+from spectral_reg._axes import equinox_axes
+from spectral_reg._equinox import equinox_kind
 
 from ._naming import is_training_state, keys_in_order, natural_order
 from ._reading import CheckpointError, missing_package, reading
@@ -26,21 +28,45 @@ ORBAX_METADATA = "_METADATA"
 
 
 def open_pytree(tree: Any) -> dict[str, Tensor]:
-    """Every leaf of a tree by its path; those that are no arrays with a reason."""
-    return _listed((sr.path_name(path).split("/"), _leaf(leaf)) for path, leaf in _leaves(tree, ()))
+    """Every leaf of a tree by its path; those that are no arrays with a reason.
+
+    What lies in a layer of Equinox has its kind.
+    """
+    return _listed(
+        (sr.path_name(path).split("/"), _described(sr.path_name(path), _leaf(leaf), layer))
+        for path, leaf, layer in _leaves(tree, ())
+    )
 
 
-def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted."""
+def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted.
+
+    With each comes the layer of Equinox that it lies in, or None.
+    """
     if isinstance(tree, Mapping):
         for key in keys_in_order(tree):
             yield from _leaves(tree[key], (*prefix, jax.tree_util.DictKey(key)))
         return
-    for path, node in jax.tree.leaves_with_path(tree, is_leaf=lambda n: isinstance(n, Mapping)):
+    for path, node in jax.tree.leaves_with_path(tree, is_leaf=_is_mapping_or_layer):
         if isinstance(node, Mapping):
             yield from _leaves(node, prefix + path)
+        elif equinox_kind(node):
+            for rest, leaf in jax.tree.leaves_with_path(node):
+                yield prefix + path + rest, leaf, node
         else:
-            yield prefix + path, node
+            yield prefix + path, node, None
+
+
+def _is_mapping_or_layer(node: Any) -> bool:
+    return isinstance(node, Mapping) or bool(equinox_kind(node))
+
+
+def _described(name: str, tensor: Tensor, layer: Any) -> Tensor:
+    kind = equinox_kind(layer)
+    is_weight = name.rpartition("/")[2] == "weight" and tensor.ndim >= 2
+    return replace(
+        tensor, kind=kind, axes=equinox_axes(kind, layer, tensor.shape) if is_weight else None
+    )
 
 
 def _listed(tensors: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
+
+import spectral_reg as sr
+
 from ._jax_files import open_pytree
 from ._tensor import Tensor
 
@@ -30,7 +34,16 @@ def open_nnx_module(module: Any) -> dict[str, Tensor]:
     layers = {"/".join(map(str, path)): layer for path, layer in nnx.iter_modules(module)}
     places = {path: list(vars(layer)) for path, layer in layers.items()}
     tensors = sorted(open_pytree(module).items(), key=lambda item: _place(item[0], places))
-    return {path: _described(path, tensor, layers) for path, tensor in tensors}
+    variables = {
+        sr.path_name(path): id(variable)
+        for path, variable in jax.tree.leaves_with_path(
+            module, is_leaf=lambda node: isinstance(node, nnx.Variable)
+        )
+    }
+    return {
+        path: replace(_described(path, tensor, layers), identity=variables.get(path))
+        for path, tensor in tensors
+    }
 
 
 def _place(path: str, places: Mapping[str, list[str]]) -> list[int]:

@@ -1,11 +1,13 @@
 """A tensor of a checkpoint, read when it is asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+
+import spectral_reg as sr
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,12 @@ class Tensor:
         read: Reads the values, in that layout. Picklable, so that another process can do it.
         origin: Its name in the file, where that differs from its path in the tree.
         reason: Why it is not to be measured, if that is known without its values.
-        kind: Of the layer, where the source says: dense, conv, conv_transpose, embedding, lstm or
-            gru. Empty where it is not known, as in a bare state dict.
+        kind: Of the layer, where the source says: dense, conv, conv_transpose, bilinear, embedding,
+            lstm, gru or norm. Empty where it is not known, as in a bare state dict.
         groups: Of a grouped convolution, where the source says.
+        axes: Of its matrix, where the source says and its layout is none of these.
+        identity: Equal for tensors that are one and the same under several names; None where the
+            source does not say.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +41,8 @@ class Tensor:
     reason: str = ""
     kind: str = ""
     groups: int = 1
+    axes: sr.MatrixAxes | None = None
+    identity: Hashable = None
 
     @property
     def ndim(self) -> int:

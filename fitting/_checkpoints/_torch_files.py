@@ -2,7 +2,6 @@
 
 import warnings
 import zipfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ def _load(path: Path, *, mmap: bool) -> Any:
         ) from refused
 
 
-def _reader(path: Path, tensor: Any) -> Callable[[], np.ndarray]:
+def _reader(path: Path, tensor: Any) -> partial[np.ndarray]:
     """What reads a tensor's values from their place in the file."""
     storage = tensor.untyped_storage()
     steps = zip(tensor.shape, tensor.stride(), strict=True)

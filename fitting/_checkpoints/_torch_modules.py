@@ -12,7 +12,8 @@ KINDS = {
     "Linear": "dense", "Conv1d": "conv", "Conv2d": "conv", "Conv3d": "conv",
     "ConvTranspose1d": "conv_transpose", "ConvTranspose2d": "conv_transpose",
     "ConvTranspose3d": "conv_transpose", "Embedding": "embedding", "EmbeddingBag": "embedding",
-    "LSTM": "lstm", "LSTMCell": "lstm", "GRU": "gru", "GRUCell": "gru",
+    "LSTM": "lstm", "LSTMCell": "lstm", "GRU": "gru", "GRUCell": "gru", "Bilinear": "bilinear",
+    "LayerNorm": "norm", "RMSNorm": "norm",
 }  # fmt: skip
 
 

@@ -71,14 +71,15 @@ def find_state_dict(loaded: Any) -> Keys:
 def list_tensors(
     loaded: Any,
     state_dict: Keys,
-    read_lazily: Callable[[Any], Callable[[], np.ndarray]] | None = None,
+    read_lazily: Callable[[Any], partial[np.ndarray]] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of the state dict by name, and the others by path, with a reason.
 
     Args:
         loaded: What holds them.
         state_dict: The keys that lead to the state dict.
-        read_lazily: Makes what reads a tensor; None keeps the tensors themselves.
+        read_lazily: Makes what reads a tensor, from a place that its arguments say; None keeps the
+            tensors themselves.
     """
     weights, others = [], []
     for keys, value in torch_leaves(loaded, (), set()):
@@ -144,7 +145,9 @@ def torch_leaves(value: Any, keys: Keys, seen: set[int]) -> Iterator[tuple[Keys,
         yield from torch_leaves(child, (*keys, key), seen)
 
 
-def _tensor(value: Any, origin: str, read_lazily: Callable[[Any], Any] | None) -> Tensor:
+def _tensor(
+    value: Any, origin: str, read_lazily: Callable[[Any], partial[np.ndarray]] | None
+) -> Tensor:
     if isinstance(value, np.ndarray):
         return in_memory(value, origin=origin)
     if isinstance(value, _StandIn):
@@ -153,8 +156,18 @@ def _tensor(value: Any, origin: str, read_lazily: Callable[[Any], Any] | None) -
     on_meta = value.device.type == "meta" and not read_lazily
     if reason := "it was saved without values" if on_meta else _reason(value, dtype):
         return without_values(shape, dtype, origin=origin, reason=reason)
-    read = read_lazily(value) if read_lazily else _Values(value.detach())
-    return Tensor(shape, dtype, read, origin)
+    if read_lazily:
+        lazy = read_lazily(value)
+        return Tensor(shape, dtype, lazy, origin, identity=lazy.args if value.numel() else None)
+    return Tensor(shape, dtype, _Values(value.detach()), origin, identity=_place(value))
+
+
+def _place(tensor: Any) -> tuple[Any, ...] | None:
+    """Where a tensor lies in memory: tied weights lie in one place."""
+    if not tensor.numel():
+        return None
+    storage = tensor.untyped_storage()
+    return storage._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
 def _reason(tensor: Any, dtype: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,7 +58,9 @@ def compose(
         composed[name] = tensor
         if name in composites:
             composite = composites[name]
-            composed[composite.name] = composite.tensor
+            identities = tuple(tensors[source].identity for source in composite.sources)
+            identity = None if None in identities else identities
+            composed[composite.name] = replace(composite.tensor, identity=identity)
             reasons |= dict.fromkeys(composite.sources, f"a part of {composite.name}")
     for name in tensors:
         if name.endswith("parametrizations/weight/original") and name not in reasons:

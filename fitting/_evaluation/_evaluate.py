@@ -92,8 +92,11 @@ def evaluate(
         >>> report.layers.loc[0, "phase"]
         'RANDOM_LIKE'
 
-    ``kind`` tells how a weight was read: dense, embedding, conv or conv_transpose; stack and
-    experts, whose leading axes are a batch; qkv, kv, lstm and gru, cut into the parts that
+    A weight under several names, such as the tied embedding of a live PyTorch or nnx module, is
+    measured once, under the first; the others are in ``skipped``.
+
+    ``kind`` tells how a weight was read: dense, embedding, conv or conv_transpose; stack, bilinear
+    and experts, whose leading axes are a batch; qkv, kv, lstm and gru, cut into the parts that
     ``index`` names; rnn; lora, the nonzero spectrum of a low-rank product times (alpha / r)^2, or
     "lora, alpha not known" without that factor. "fused qkv" is a whole matrix: grouped queries,
     whose parts are not of one width, and ``query_key_value``, in which heads take turns in some

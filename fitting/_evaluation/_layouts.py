@@ -1,7 +1,7 @@
 """What each tensor of a model is: a weight to measure and how it is laid out, or why not."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -71,11 +71,16 @@ def plan(
     given = {name for name in composed if any(matches(name, pattern) for pattern in axes or ())}
     units = []
     skipped = {}
+    measured: dict[Hashable, str] = {}
     for name, tensor in composed.items():
         reason = parts.get(name) or _reason_to_skip(name, tensor, layers, name in given)
+        if not reason and tensor.identity in measured:
+            reason = f"the same tensor as {measured[tensor.identity]}"
         if reason:
             skipped[name] = (tensor.shape, reason)
             continue
+        if tensor.identity is not None:
+            measured[tensor.identity] = name
         chosen = resolved[name]
         if name not in given:
             chosen = _known_axes(name, tensor) or chosen
@@ -88,6 +93,8 @@ def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, giv
         return tensor.reason
     if tensor.ndim < 2:
         return "a scalar or a vector"
+    if not given and tensor.kind == "norm":
+        return "the scale of a normalization"
     if not given and not _is_matrix(name, tensor):
         return NOT_A_NAME
     if tensor.dtype in QUANTIZED or tensor.dtype.startswith("float8"):
@@ -128,6 +135,8 @@ def _known_axes(name: str, tensor: Tensor) -> sr.MatrixAxes | None:
     ndim = tensor.ndim
     window = tuple(range(ndim - 2))
     from_torch = tensor.origin.endswith("weight") and last == "kernel"
+    if tensor.axes or tensor.kind == "bilinear":
+        return tensor.axes or sr.MatrixAxes()
     if last == "depthwise_kernel":
         return sr.MatrixAxes(rows=window, cols=(-2, -1))
     if TORCH_MATRICES.fullmatch(last):
