@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,8 @@ def compare(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",
     )
-    return compare_values(values, quality=quality, controls=CONTROLS, layers=layer_changes(loaded))
+    comparison = compare_values(values, quality=quality, controls=CONTROLS)
+    return replace(comparison, layers=layer_changes(loaded))
 
 
 def compare_values(
@@ -167,7 +168,6 @@ def compare_values(
     quality: Mapping[str, float] | pd.Series | None,
     controls: Sequence[str] = (),
     reference: str = REFERENCE,
-    layers: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compares models by a table of numbers, such as a published one.
 
@@ -176,10 +176,9 @@ def compare_values(
         quality: Index of ``values`` to a number that is larger for a better model; None for none.
         controls: Columns to hold fixed in the partial statistics.
         reference: Column to hold the others against.
-        layers: As in :class:`Comparison`.
 
     Returns:
-        A :class:`Comparison`.
+        A :class:`Comparison`, without ``layers``.
 
     Raises:
         ValueError: If there are too few models, a name has no quality, a quality is not finite, or
@@ -210,7 +209,7 @@ def compare_values(
     else:
         chosen = check_quality(dict(quality), list(values.index))
         table = quality_table(values, chosen, controls, reference)
-    return Comparison(values, chosen, table, layers, tuple(controls), reference)
+    return Comparison(values, chosen, table, None, tuple(controls), reference)
 
 
 def _report(report: Report | str | Path) -> Report:
