@@ -75,7 +75,10 @@ def sampled(
         W = tall(as_matrices(W))
         room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
         if min(room) < 0:
-            raise ValueError(f"a block of {block} does not fit into a matrix of {W.shape[-2:]}")
+            raise ValueError(
+                f"a block of {block} does not fit into a matrix of {W.shape[-2:]}; expected a size "
+                f"of at most {int(min(W.shape[-1], W.shape[-2] / aspect))} with this aspect"
+            )
         stack = W.shape[:-2]
         rows, cols = (
             jnp.broadcast_to(

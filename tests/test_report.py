@@ -1,5 +1,6 @@
 """A report's summary, table and figures."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -100,6 +101,12 @@ def test_a_model_without_a_fit_has_a_summary():
 def test_saved_report_says_what_a_convolution_was(tmp_path):
     report = fitting.evaluate({"conv": PARAMS["conv"]}, conv="pooled", progress=False)
     assert fitting.load_report(report.save(tmp_path / "r.json")).conv == report.conv == "pooled"
+
+
+def test_a_report_of_another_version_is_refused(report, tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps(report.to_dict() | {"format": 0}))
+    with pytest.raises(ValueError, match=r"old\.json has format 0; expected .* evaluate again"):
+        fitting.load_report(tmp_path / "old.json")
 
 
 def test_plot_draws_every_matrix(report, tmp_path):

@@ -153,7 +153,9 @@ def compare(
     loaded = {name: _report(report) for name, report in reports.items()}
     convs = {name: report.conv for name, report in loaded.items()}
     if len(set(convs.values())) > 1:
-        raise ValueError(f"the reports are of different conv, so their means differ: {convs}")
+        raise ValueError(
+            f"the reports are of different conv, {convs}; expected one: evaluate them alike"
+        )
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",

@@ -244,7 +244,9 @@ def load_report(path: str | Path) -> Report:
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
-            raise ValueError(f"{path} has format {content['format']}; this version reads {FORMAT}")
+            raise ValueError(
+                f"{path} has format {content['format']}; expected {FORMAT}, so evaluate again"
+            )
         rows = content["layers"]
         spectra = {
             (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")
