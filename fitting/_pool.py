@@ -36,7 +36,7 @@ class PooledSpectrum:
 
     @property
     def stable_rank(self) -> float:
-        """Stable rank of a run: mean squared norm over the largest eigenvalue of all runs.
+        """Stable rank of a run, its mean squared norm over the largest eigenvalue of all runs.
 
         It lies below the mean of the runs' own, as only one of them holds the largest.
         """
