@@ -1,6 +1,6 @@
 """What each estimator of alpha gives, how it jumps, and how many eigenvalues carry its gradient.
 
-    .venv/bin/python -m benchmarks.estimators [--checkpoints FOLDER]
+    python -m benchmarks.estimators [--checkpoints FOLDER]
 
 For every spectrum: the fit of Clauset, Shalizi and Newman (CSN), and each estimator's distance from
 it; then over all of them the mean distance, the largest change under 0.1 % noise of the weights,

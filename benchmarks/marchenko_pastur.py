@@ -1,6 +1,6 @@
 """Our Marchenko-Pastur fit against WeightWatcher's: time, edge and number of spikes.
 
-    .venv/bin/python -m benchmarks.marchenko_pastur
+    python -m benchmarks.marchenko_pastur
 
 WeightWatcher is installed into an environment of its own under build/peers on the first run. Both
 fit the same spectra, one after the other, on one core.

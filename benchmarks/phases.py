@@ -1,6 +1,6 @@
 """How often `classify_phase` is right: planted families, Gaussian noise, heavy tails.
 
-    .venv/bin/python -m benchmarks.phases [--draws 40] [--noise-draws 1000] [--seed 2026]
+    python -m benchmarks.phases [--draws 40] [--noise-draws 1000] [--seed 2026]
 
 The cuts of `PhaseCuts` were set on other seeds than any that this script takes.
 """
@@ -55,7 +55,7 @@ def eigenvalues(matrix: Array) -> Array:
 
 
 def gaussian_spectrum(shape: Shape, rng: np.random.Generator) -> Array:
-    """Eigenvalues of W^T W for a Gaussian W, drawn from its bidiagonal form: no N x M matrix."""
+    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
     long, short = max(shape), min(shape)
     diagonal = np.sqrt(rng.chisquare(long - np.arange(short)))
     off = np.sqrt(rng.chisquare(short - 1 - np.arange(short - 1)))
@@ -147,24 +147,24 @@ def healthy(
 
 def main() -> None:
     """Prints the three tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=40, help="draws of each family and shape")
     parser.add_argument("--noise-draws", type=int, default=1000, help="draws in the second table")
     parser.add_argument("--seed", type=int, default=2026)
-    args = parser.parse_args()
+    options = parser.parse_args()
     start = time.perf_counter()
 
-    print(f"Right of {args.draws} draws, seed {args.seed}")
+    print(f"Right of {options.draws} draws, seed {options.seed}")
     print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in SHAPES))
     right = total = 0
     ranges: dict[str, dict[str, tuple[float, float]]] = {}
     for family, (phase, _) in FAMILIES.items():
         row, wrong, every = f"{family:16}", Counter[Phase](), list[PhaseResult]()
         for shape in SHAPES:
-            drawn = results(family, shape, args.draws, args.seed)
+            drawn = results(family, shape, options.draws, options.seed)
             found = Counter(result.phase for result in drawn)
             row += f"{found[phase]:12}"
-            right, total = right + found.pop(phase, 0), total + args.draws
+            right, total = right + found.pop(phase, 0), total + options.draws
             wrong += found
             every += drawn
         ranges[family] = {
@@ -183,14 +183,14 @@ def main() -> None:
         print(f"{family:16}" + "".join(f"{span:>22}" for span in spans))
     print()
 
-    print(f"Valid power law and HEAVY_TAILED, of {args.noise_draws} draws")
+    print(f"Valid power law and HEAVY_TAILED, of {options.noise_draws} draws")
     print(f"{'family':16}" + "".join(f"{f'{n}x{m}':>12}" for n, m in VERDICT_SHAPES))
     for name, generate, draws in (
-        ("Gaussian", gaussian_spectrum, args.noise_draws),
-        ("heavy (a)", heavy_spectrum, args.noise_draws // 2),
-        ("heavy (b)", heavy_entries, args.noise_draws // 2),
+        ("Gaussian", gaussian_spectrum, options.noise_draws),
+        ("heavy (a)", heavy_spectrum, options.noise_draws // 2),
+        ("heavy (b)", heavy_entries, options.noise_draws // 2),
     ):
-        shares = (healthy(generate, shape, draws, args.seed) / draws for shape in VERDICT_SHAPES)
+        shares = (healthy(generate, shape, draws, options.seed) / draws for shape in VERDICT_SHAPES)
         print(f"{name:16}" + "".join(f"{share:12.1%}" for share in shares), flush=True)
     print(f"{time.perf_counter() - start:.0f} s")
 

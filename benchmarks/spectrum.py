@@ -1,6 +1,6 @@
 """Value and gradient of alpha three ways: tracked, by eigh, and by autodiff through svd.
 
-    .venv/bin/python -m benchmarks.spectrum
+    python -m benchmarks.spectrum
 
 A matrix drifts as in training, by 0.3 % noise and a direction of rank one a step. Each way meets
 the same matrices, in turns, in float32; the floor is what tracking multiplies, alone. Errors are

@@ -1,6 +1,6 @@
 """What a spectral penalty adds to a training step of MiniAlexNet.
 
-    .venv/bin/python -m benchmarks.step_overhead --batch-size 32
+    python -m benchmarks.step_overhead --batch-size 32
 
 Every setting trains the same network, FC1 and FC2 penalized, in blocks of the same number of steps
 that take turns; the ratio is that of a block to the block without a penalty in the same round, its

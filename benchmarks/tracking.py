@@ -1,6 +1,6 @@
 """How close tracked spectra stay to the exact ones while MiniAlexNet trains.
 
-    .venv/bin/python -m benchmarks.tracking --data-dir FOLDER
+    python -m benchmarks.tracking --data-dir FOLDER
 
 Trains 1,000 steps on CIFAR-10 at b = 32 with the penalty on FC1 and FC2. At every 10th step the
 tracked value and gradient are compared with the exact ones of the same weights; with ``every=n``

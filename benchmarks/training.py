@@ -1,6 +1,6 @@
 """A training step of MiniAlexNet: against PyTorch, against its floor, and where its time goes.
 
-    .venv/bin/python -m benchmarks.training [--batch-sizes 32,128] [--rounds 7]
+    python -m benchmarks.training [--batch-sizes 32,128] [--rounds 7]
 
 Both train the same network from random weights on random images, on all cores, in blocks of steps
 that take turns; a ratio is the median over the rounds. The floor is the step's multiplications at

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+# Least alpha - 1 of the truncated power law: below, it is a gamma law that ends any spectrum.
 MIN_SLOPE = 0.01
-"""Least alpha - 1 of the truncated power law: below, it is a gamma law that ends any spectrum."""
 
 
 def _truncated_power_law(

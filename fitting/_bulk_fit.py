@@ -91,7 +91,8 @@ class MarchenkoPasturFit:
     @property
     def signals(self) -> SpikeSignals:
         """Strength and eigenvector overlap of the signal behind each spike."""
-        return spike_signals(self.spikes, self.Q, self.sigma2)
+        # Where nothing was fitted the scale is NaN, and there are no spikes to measure by it.
+        return spike_signals(self.spikes, self.Q, self.sigma2 if self.spikes else 1.0)
 
 
 def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> MarchenkoPasturFit:
@@ -131,6 +132,8 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
         >>> fit = fitting.fit_marchenko_pastur(eigenvalues, noise.shape)
         >>> fit.num_spikes, round(fit.sigma2, 2), round(fit.lambda_plus, 1)
         (0, 1.0, 2.9)
+
+    Cost: sums over the eigenvalues, a few rounds of them; no decomposition.
 
     References:
         V. Marchenko and L. Pastur, 1967; Z. Ke, Y. Ma and X. Lin, 2021 (bulk quantiles);

@@ -71,6 +71,8 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
         >>> comparison.best, comparison.R["exponential"] < 0
         ('exponential', True)
 
+    Cost: a search in one or two dimensions for each alternative, over the tail alone.
+
     References:
         Clauset, Shalizi and Newman 2009, section 5 and appendix C; Vuong 1989; the order of the
         rule after the notebooks of Martin and Mahoney 2018.

@@ -29,7 +29,7 @@ class LocalizationMeasures:
 
 @dataclass(frozen=True, eq=False)
 class LocalizationResult:
-    """Localisation of the right singular vectors, in the bulk and in the spikes.
+    """Localization of the right singular vectors, in the bulk and in the spikes.
 
     Attributes:
         bulk: Means over the vectors of the bulk; NaN where there are none.

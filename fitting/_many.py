@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
+from ._cores import num_cores
 from ._goodness import goodness_of_fit
 from ._power_law import PowerLawFit, fit_power_law
 
@@ -53,7 +53,8 @@ def fit_power_laws(
         The fits, and the p-values if num_bootstrap is positive.
 
     Raises:
-        ValueError: If a spectrum is none (see :func:`fit_power_law`); the message says which.
+        ValueError: If a spectrum is none (see :func:`fit_power_law`; the message says which), or
+            num_bootstrap or num_threads is too small.
 
     Example:
         >>> import numpy as np
@@ -65,8 +66,9 @@ def fit_power_laws(
     """
     if num_bootstrap < 0:
         raise ValueError(f"expected num_bootstrap of 0 or more, got {num_bootstrap}")
-    if num_threads is None:
-        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    num_threads = num_cores() if num_threads is None else num_threads
+    if num_threads < 1:
+        raise ValueError(f"expected num_threads of 1 or more, got {num_threads}")
 
     def fit_one(index: int, eigenvalues: ArrayLike) -> tuple[PowerLawFit, float]:
         try:

@@ -45,11 +45,11 @@ class MarchenkoPastur:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.Q) and self.Q >= 1):
             raise ValueError(
-                f"Q is the long side over the short side, so at least 1; got {self.Q}. "
-                "Pass N / M with N = max(shape) and M = min(shape)."
+                f"expected Q of at least 1, long side over short side, got {self.Q}; pass N / M "
+                "with N = max(shape) and M = min(shape)"
             )
         if not (np.isfinite(self.sigma2) and self.sigma2 > 0):
-            raise ValueError(f"sigma2 must be positive and finite; got {self.sigma2}.")
+            raise ValueError(f"expected a positive, finite sigma2, got {self.sigma2}")
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -100,7 +100,8 @@ class MarchenkoPastur:
         """
         p = np.asarray(p, dtype=np.float64)
         if not np.all((p >= 0) & (p <= 1)):
-            raise ValueError("Probabilities must lie in [0, 1]; some do not.")
+            bad = p[~((p >= 0) & (p <= 1))].flat[0]
+            raise ValueError(f"expected probabilities in [0, 1], got {bad:.6g}")
         grid = np.linspace(0.0, np.pi, 257)
         share = np.maximum.accumulate(self.cdf_of_angle(grid))
         cell = np.clip(np.searchsorted(share, p, side="right") - 1, 0, grid.size - 2)

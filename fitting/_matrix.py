@@ -25,14 +25,21 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
 
 def check_shape(values: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int]:
     """(N, M) of the matrix, or a ValueError if it cannot have these eigenvalues."""
-    sides = np.asarray(shape)
-    if sides.shape != (2,) or not np.issubdtype(sides.dtype, np.integer) or sides.min() < 1:
-        raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
-    if values.size != min(shape):
+    long, short = check_sides(shape)
+    if values.size != short:
         raise ValueError(
-            f"a matrix of shape {tuple(shape)} has {min(shape)} eigenvalues, got {values.size}; "
+            f"a matrix of shape {tuple(shape)} has {short} eigenvalues, got {values.size}; "
             "pass one squared singular value for each of its short side, zeros included"
         )
+    return long, short
+
+
+def check_sides(shape: tuple[int, int]) -> tuple[int, int]:
+    """(N, M) of a shape in either order, or a ValueError if it is none of a matrix."""
+    if np.shape(shape) != (2,) or not all(
+        isinstance(side, int | np.integer) and side >= 1 for side in shape
+    ):
+        raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
     return int(max(shape)), int(min(shape))
 
 

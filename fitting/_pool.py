@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ class PooledSpectrum:
 
     @property
     def stable_rank(self) -> float:
-        """Stable rank of a run: mean squared norm over the largest eigenvalue of all runs.
+        """Stable rank of a run, its mean squared norm over the largest eigenvalue of all runs.
 
         It lies below the mean of the runs' own, as only one of them holds the largest.
         """
@@ -60,7 +61,9 @@ class PooledSpectrum:
 
     @property
     def mp_soft_rank(self) -> float:
-        """The edge over the largest eigenvalue of all runs, at most 1."""
+        """The edge over the largest eigenvalue of all runs, at most 1; NaN where all are zero."""
+        if not self.eigenvalues[0] > 0:
+            return math.nan
         return min(self.lambda_plus / float(self.eigenvalues[0]), 1.0)
 
     def _mean(self, name: str) -> float:

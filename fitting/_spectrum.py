@@ -1,4 +1,6 @@
-"""What every fit asks of the eigenvalues that it is given."""
+"""What every fit makes of the eigenvalues that it is given."""
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,3 +38,14 @@ def sorted_spectrum(eigenvalues: ArrayLike) -> NDArray[np.float64]:
             "where this is rounding in an eigensolver, clip with numpy.maximum(eigenvalues, 0)"
         )
     return values
+
+
+def log_spectrum(positive: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Logs of the sorted positive eigenvalues over the largest, and the log of the largest."""
+    if positive.size == 0:
+        return positive, 0.0
+    ratios = positive / positive[-1]
+    # Dividing first keeps nearly equal values apart; it is not possible where it underflows.
+    if ratios[0] > np.finfo(np.float64).tiny:
+        return np.log(ratios), math.log(positive[-1])
+    return np.log(positive) - math.log(positive[-1]), math.log(positive[-1])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._marchenko_pastur import MarchenkoPastur
+
 
 @dataclass(frozen=True, eq=False)
 class SpikeSignals:
@@ -47,6 +49,10 @@ def spike_signals(eigenvalues: ArrayLike, Q: float, sigma2: float = 1.0) -> Spik
         its eigenvalue at the edge: eigenvalues at or below the edge get theta = Q^(-1/4), overlap
         0.
 
+    Raises:
+        ValueError: If an eigenvalue is not finite, Q is below 1, or sigma2 is not positive and
+            finite.
+
     Example:
         >>> import fitting
         >>> signals = fitting.spike_signals([3.9722], Q=2.0)
@@ -57,6 +63,9 @@ def spike_signals(eigenvalues: ArrayLike, Q: float, sigma2: float = 1.0) -> Spik
         F. Benaych-Georges and R. Nadakuditi, 2012; J. Baik, G. Ben Arous and S. Péché, 2005.
     """
     spikes = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
+    if not np.isfinite(spikes).all():
+        raise ValueError(f"expected finite eigenvalues, got {spikes[~np.isfinite(spikes)][0]}")
+    MarchenkoPastur(Q, sigma2)  # refuses what is no noise
     c = 1 / Q
     excess = np.maximum(spikes / sigma2 - 1 - c, 2 * np.sqrt(c))
     square = (excess + np.sqrt(np.maximum(excess**2 - 4 * c, 0.0))) / 2

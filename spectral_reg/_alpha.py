@@ -45,7 +45,7 @@ def hill(fraction: float = 0.5) -> Estimator:
         k = M - \lfloor (1 - f) M \rfloor
 
     The maximum-likelihood exponent with xmin = lambda_k, which counts among the k. One eigenvalue,
-    lambda_k, carries half of its gradient; :func:`smooth_hill` spreads that out.
+    lambda_k, carries half of its gradient; :func:`smooth_hill` spreads that out, at the same cost.
 
     Args:
         fraction: Share f of the eigenvalues that make the tail, in (0, 1]; at least two are used.
@@ -70,6 +70,7 @@ def hill(fraction: float = 0.5) -> Estimator:
         Hill, A simple general approach to inference about the tail of a distribution, 1975.
         Zhou et al., Temperature Balancing, 2023 (fraction one half).
     """
+    _check_fraction("fraction", fraction)
     return smooth_hill(fraction, fraction)
 
 
@@ -140,7 +141,8 @@ def alpha(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -
         3.4
 
     Constant spectrum and zero matrix: 100, gradient 0. Exactly scale-free: the gradient is
-    orthogonal to W. It depends on the shape of W; see :func:`hill`.
+    orthogonal to W. It depends on the shape of W; see :func:`hill`. Cost and errors: those of
+    :func:`spectral_metric` and of the estimator.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 1.
@@ -169,6 +171,9 @@ def alpha_hat(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATO
         >>> W = jax.random.normal(jax.random.key(0), (400, 100))
         >>> print(f"{sr.alpha_hat(W) / sr.alpha(W):.2f}")
         6.80
+
+    Constant spectrum: 100 ln lambda_max; zero matrix: 100 ln of the type's smallest normal number,
+    gradient 0. Cost and errors: those of :func:`alpha`.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 3.

@@ -66,6 +66,8 @@ def layer_matrices(
         {'conv/kernel': (3, 3, 8, 16)}
         >>> sr.layer_matrices(params, conv="flatten")["conv/kernel"].shape
         (72, 16)
+
+    Cost: none but transpositions; arrays of NumPy stay such, in their own type.
     """
     if conv not in CONV_MATRICES:
         raise ValueError(

@@ -49,6 +49,7 @@ def lambda_max(squared_norm: jax.Array, top: jax.Array) -> jax.Array:
         9.0
 
     On a repeated top eigenvalue the gradient is one subgradient. Zero matrix: 0, gradient 0.
+    Cost and errors: those of :func:`norm_metric`.
     """
     return top
 
@@ -71,6 +72,7 @@ def spectral_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
         3.0
 
     On a repeated top singular value the gradient is one subgradient. Zero matrix: 0, gradient 0.
+    Cost and errors: those of :func:`norm_metric`.
 
     References:
         Yoshida and Miyato, Spectral norm regularization, 2017 (they penalize half its square).
@@ -93,6 +95,8 @@ def log_spectral_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Arr
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> print(sr.log_spectral_norm(jnp.eye(3)))
         0.0
+
+    Cost and errors: those of :func:`norm_metric`.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
@@ -117,7 +121,7 @@ def log_frobenius_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Ar
         >>> print(sr.log_frobenius_norm(jnp.ones((1, 1))))
         0.0
 
-    Cost: under jit one pass over W, no decomposition.
+    Cost: under jit one pass over W, no decomposition. Errors: those of :func:`norm_metric`.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 5 (a layer's term).
@@ -141,6 +145,8 @@ def stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> print(sr.stable_rank(jnp.diag(jnp.array([2.0, 1.0, 1.0]))))
         1.5
+
+    Cost and errors: those of :func:`norm_metric`.
 
     References:
         Martin and Mahoney, Traditional and Heavy-Tailed Self Regularization, 2019, Section 2.
@@ -167,6 +173,8 @@ def log_stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> print(f"{sr.log_stable_rank(jnp.eye(3)):.4f}")
         1.0986
+
+    Cost and errors: those of :func:`norm_metric`.
     """
     return safe_log(squared_norm) - safe_log(lambda_max)
 
@@ -193,6 +201,8 @@ def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> print(f"{sr.log_stable_rank_ratio(2 * jnp.eye(4)):.1f}")
         2.0
+
+    Cost and errors: those of :func:`norm_metric`.
 
     References:
         Martin and Mahoney, Universality and capacity metrics, Eq. 6.
@@ -224,6 +234,8 @@ def matrix_entropy(eigenvalues: jax.Array) -> jax.Array:
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> print(f"{sr.matrix_entropy(jnp.eye(3)):.3f}")
         1.000
+
+    Cost and errors: those of :func:`spectral_metric`.
 
     References:
         Martin and Mahoney, Implicit Self-Regularization in Deep Neural Networks, 2021, Eq. 6.

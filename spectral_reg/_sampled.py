@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec
 from . import _blocks as blocks
 from . import _sharding as sharding
 from ._eigenvalues import as_matrices, eigenvalues, tall
+from ._layers import pool
 from ._spectral_metric import Metric, function_of_eigenvalues
 
 
@@ -74,7 +75,10 @@ def sampled(
         W = tall(as_matrices(W))
         room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
         if min(room) < 0:
-            raise ValueError(f"a block of {block} does not fit into a matrix of {W.shape[-2:]}")
+            raise ValueError(
+                f"a block of {block} does not fit into a matrix of {W.shape[-2:]}; expected a size "
+                f"of at most {int(min(W.shape[-1], W.shape[-2] / aspect))} with this aspect"
+            )
         stack = W.shape[:-2]
         rows, cols = (
             jnp.broadcast_to(
@@ -84,9 +88,7 @@ def sampled(
             )
             for one_key, places, part in zip(jax.random.split(key), room, block, strict=True)
         )
-        spectra = eigenvalues(_cut(W, rows, cols))
-        pooled = spectra.reshape(*stack, num_blocks * size)
-        return function(jnp.sort(pooled, axis=-1, descending=True))
+        return function(pool(eigenvalues(_cut(W, rows, cols)), len(stack)))
 
     return metric_of_blocks
 

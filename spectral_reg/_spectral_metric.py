@@ -45,7 +45,7 @@ def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralM
         >>> print(spectral_gap(jnp.diag(jnp.array([2.0, 1.0]))))
         3.0
 
-    Cost: that of :func:`eigenvalues`.
+    Cost and errors of the metric: those of :func:`eigenvalues`.
     """
 
     @functools.wraps(function_of_eigenvalues)
@@ -84,7 +84,8 @@ def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
         >>> print(share_of_the_top(jnp.eye(4)))
         0.25
 
-    Cost: one product of N M^2 and one M x M eigendecomposition for value and gradient together.
+    Cost of the metric: one product of N M^2 and one M x M eigendecomposition for value and gradient
+    together. Its errors are those of :func:`eigenvalues`.
     """
 
     def of_eigenvalues(eigenvalues: jax.Array) -> jax.Array:

@@ -3,7 +3,6 @@
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.linalg import eigvalsh_tridiagonal
 
 
 def with_singular_values(rng, shape, singular_values):
@@ -19,15 +18,6 @@ DEGENERATE = {
     "identity": np.eye(6, 4),
     "orthogonal": np.linalg.qr(np.random.default_rng(0).standard_normal((6, 4)))[0],
 }
-
-
-def gaussian_spectrum(generator, rows, columns):
-    """Eigenvalues of W^T W for Gaussian W, by Dumitriu and Edelman's bidiagonal model."""
-    diagonal = np.sqrt(generator.chisquare(rows - np.arange(columns)))
-    below = np.sqrt(generator.chisquare(columns - 1 - np.arange(columns - 1)))
-    squares = diagonal**2
-    squares[1:] += below**2
-    return np.maximum(eigvalsh_tridiagonal(squares, diagonal[:-1] * below), 0)
 
 
 @st.composite

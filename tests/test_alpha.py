@@ -93,8 +93,9 @@ def test_alpha_moves_as_the_gradient_says(float64):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sr.hill(0), "low is 0; expected a fraction"),
-        (lambda: sr.hill(1.5), "low is 1.5; expected a fraction"),
+        (lambda: sr.hill(0), "^fraction is 0; expected a fraction"),
+        (lambda: sr.hill(1.5), "^fraction is 1.5; expected a fraction"),
+        (lambda: sr.smooth_hill(0, 0.5), "^low is 0; expected a fraction"),
         (lambda: sr.smooth_hill(0.5, 0.1), "expected low <= high"),
         (lambda: sr.alpha(jnp.ones((5, 1))), "at least 2 eigenvalues"),
     ],

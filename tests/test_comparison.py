@@ -298,6 +298,12 @@ def test_bad_arguments(reports):
         fitting.compare_values(VGG, quality=None, controls=["depth"])
 
 
+def test_the_reference_is_the_one_that_was_given():
+    for quality in (None, dict.fromkeys(VGG.index, 70.0)):
+        comparison = fitting.compare_values(VGG, quality=quality, reference="mean_alpha")
+        assert comparison.reference == "mean_alpha"
+
+
 def test_saved_whole_and_as_plain_json(reports, tmp_path):
     for name, comparison in (("a", fitting.compare(reports)), ("b", published(RESNET))):
         path = comparison.save(tmp_path / f"{name}.json")

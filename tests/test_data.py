@@ -1,3 +1,5 @@
+"""Data sets: what is read, scaled and split, and what missing or damaged files get."""
+
 import gzip
 import shutil
 import tarfile

@@ -1,5 +1,6 @@
 """The site: an entry for every public name, and tutorials that run."""
 
+import inspect
 import re
 import runpy
 import sys
@@ -20,6 +21,17 @@ def test_every_public_name_has_one_entry(package):
     page = (DOCS / "api" / f"{package.__name__}.rst").read_text()
     entries = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", page, re.MULTILINE)
     assert sorted(entries) == sorted(package.__all__)
+
+
+@pytest.mark.parametrize("package", [spectral_reg, fitting])
+def test_methods_and_properties_have_entries_too(package):
+    page = (DOCS / "api" / f"{package.__name__}.rst").read_text()
+    with_members = re.findall(r"^\.\. autoclass:: (\w+)\n   :members:", page, re.MULTILINE)
+    for name in package.__all__:
+        own = vars(getattr(package, name)) if inspect.isclass(getattr(package, name)) else {}
+        public = [key for key in own if not key.startswith("_")]
+        if any(inspect.isfunction(own[key]) or isinstance(own[key], property) for key in public):
+            assert name in with_members
 
 
 def test_the_citation_is_of_this_version():

@@ -43,7 +43,7 @@ def assert_same(report, expected):
 
 
 def test_threads_give_the_report_of_one_after_the_other(expected, monkeypatch):
-    monkeypatch.setattr(_execution, "_num_cores", lambda: 1)
+    monkeypatch.setattr(_execution, "num_cores", lambda: 1)
     assert_same(fitting.evaluate(PARAMS, progress=False), expected)
     with ThreadPoolExecutor(3) as executor:
         assert_same(fitting.evaluate(PARAMS, progress=False, executor=executor), expected)
@@ -73,7 +73,7 @@ def test_a_killed_worker_of_a_dask_cluster_changes_nothing(tmp_path):
 
 
 def test_tasks_in_hand_stay_within_the_memory_and_a_large_one_runs_alone(monkeypatch):
-    monkeypatch.setattr(_execution, "_num_cores", lambda: 4)
+    monkeypatch.setattr(_execution, "num_cores", lambda: 4)
     monkeypatch.setattr(_execution, "MEMORY", 10)
     lock, running, seen = threading.Lock(), [], []
 
@@ -98,7 +98,7 @@ def test_our_threads_leave_no_others_to_blas_and_give_them_back(monkeypatch, num
     def num_blas_threads(task=None):
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    monkeypatch.setattr(_execution, "_num_cores", lambda: num_cores)
+    monkeypatch.setattr(_execution, "num_cores", lambda: num_cores)
     with threadpool_limits(2, user_api="blas"):
         before = num_blas_threads()
         assert [found for _, found in run(num_blas_threads, range(4))] == [{1}] * 4
@@ -106,7 +106,7 @@ def test_our_threads_leave_no_others_to_blas_and_give_them_back(monkeypatch, num
 
 
 def test_an_error_says_which_weight_and_cancels_the_others(monkeypatch):
-    monkeypatch.setattr(_execution, "_num_cores", lambda: 2)
+    monkeypatch.setattr(_execution, "num_cores", lambda: 2)
 
     def bad(unit, **options):
         raise OSError("disk gone")
@@ -192,7 +192,7 @@ def test_kill_loses_at_most_the_weights_in_hand(expected, tmp_path):
     program = f"""
 import threading, time
 import fitting, fitting._evaluation._evaluate, fitting._evaluation._execution
-fitting._evaluation._execution._num_cores = lambda: 1
+fitting._evaluation._execution.num_cores = lambda: 1
 real, count = fitting._evaluation._evaluate.measure_unit, []
 def slow(unit, **options):
     if len(count) == 3:

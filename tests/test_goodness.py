@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from matrices import gaussian_spectrum
 from scipy.stats import kstest
 
 import fitting
+from benchmarks.phases import gaussian_spectrum
 
 
 def planted(generator, num_tail=280, num_below=120, alpha=2.5):
@@ -65,7 +65,7 @@ class TestGoodness:
     @pytest.mark.parametrize("shape", [(600, 300), (300, 300), (1000, 200)])
     def test_small_for_gaussian_spectra(self, shape):
         def draw(generator):
-            return gaussian_spectrum(generator, *shape)
+            return gaussian_spectrum(shape, generator)
 
         assert np.median(p_values(draw, num_samples=15, num_bootstrap=100)) < 0.1
 

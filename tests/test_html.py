@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 import subprocess
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_every_matrix_is_in_the_table(page, report):
     assert all("hidden" in a for a in rows if a.get("class") == "part")
     text = "".join(parsed.text)
     for reason in report.layers.loc[~report.layers["valid"], "reason"]:
-        assert fold([reason])[0][0].split()[-1] in text
+        assert f">{escape(reason)}</td>" in page
     heading = text[text.index("tensors not measured") - 4 :]
     assert "bias" in heading
 

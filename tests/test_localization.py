@@ -1,4 +1,4 @@
-"""Localisation of singular vectors (T8)."""
+"""Localization of singular vectors (T8)."""
 
 import math
 

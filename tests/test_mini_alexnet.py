@@ -1,3 +1,5 @@
+"""MiniAlexNet: the papers' sizes, Flax's pooling, and the edge of its first spectra."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

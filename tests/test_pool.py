@@ -1,3 +1,7 @@
+"""Spectra of several runs: their edge is the runs' own, not that of the pool's extremes."""
+
+import math
+
 import numpy as np
 import pytest
 
@@ -33,7 +37,9 @@ def test_pooled_ranks_take_the_largest_eigenvalue_of_all_runs(runs):
     norm = (runs[0].sum() + 2 * runs[1].sum()) / 2
     assert pooled.stable_rank == pytest.approx(norm / largest)
     assert pooled.mp_soft_rank == pytest.approx(pooled.lambda_plus / largest)
-    assert fitting.pool_spectra([np.zeros(4)]).stable_rank == 1
+    zeros = fitting.pool_spectra([np.zeros(20)], (30, 20))
+    assert zeros.stable_rank == 1
+    assert math.isnan(zeros.mp_soft_rank)
 
 
 def test_the_pool_is_an_array_of_all_eigenvalues_descending(runs):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matrices import gaussian_spectrum, spectra
+from matrices import spectra
 
 import fitting
+from benchmarks.phases import gaussian_spectrum
 
 
 def pareto(generator, alpha, size, xmin=1.0):
@@ -54,10 +55,10 @@ KINDS = {
     "pareto": lambda g: pareto(g, g.uniform(1.3, 6), 200),
     "mixture": lambda g: np.concatenate([g.uniform(0.1, 2, 60), pareto(g, 2.5, 140, xmin=2)]),
     "lognormal": lambda g: np.exp(g.normal(size=150)),
-    "gaussian": lambda g: gaussian_spectrum(g, 200, 100),
-    "gaussian square": lambda g: gaussian_spectrum(g, 90, 90),
+    "gaussian": lambda g: gaussian_spectrum((200, 100), g),
+    "gaussian square": lambda g: gaussian_spectrum((90, 90), g),
     # near 1, since powerlaw drops a candidate whose xmin^(alpha - 1) overflows
-    "gaussian tall": lambda g: gaussian_spectrum(g, 4000, 40) / 4000,
+    "gaussian tall": lambda g: gaussian_spectrum((4000, 40), g) / 4000,
     "student": lambda g: spectrum(g.standard_t(3, size=(120, 80))),
     "cauchy": lambda g: spectrum(g.standard_cauchy(size=(100, 70))),
     "trained": lambda g: spectrum(
@@ -111,7 +112,7 @@ class TestKnownAnswers:
     # T15: noise looks heavy-tailed if it is cut off at its largest eigenvalue.
     @pytest.mark.parametrize("shape", [(1000, 400), (600, 600)])
     def test_gaussian_noise(self, shape):
-        eigenvalues = gaussian_spectrum(np.random.default_rng(0), *shape)
+        eigenvalues = gaussian_spectrum(shape, np.random.default_rng(0))
         fit = fitting.fit_power_law(eigenvalues)
         assert 5.5 < fit.alpha < 40
         assert fit.ks_distance > 0.08
@@ -412,5 +413,7 @@ class TestMany:
     def test_says_which_spectrum_is_bad(self):
         with pytest.raises(ValueError, match="spectrum 1: expected finite"):
             fitting.fit_power_laws([[1.0, 2.0], [np.nan]])
-        with pytest.raises(ValueError, match="num_bootstrap"):
+        with pytest.raises(ValueError, match="num_bootstrap of 0 or more, got -1"):
             fitting.fit_power_laws([[1.0]], num_bootstrap=-1)
+        with pytest.raises(ValueError, match="num_threads of 1 or more, got 0"):
+            fitting.fit_power_laws([[1.0]], num_threads=0)

@@ -1,7 +1,9 @@
 """A report's summary, table and figures."""
 
+import json
 import math
 import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -101,6 +103,12 @@ def test_saved_report_says_what_a_convolution_was(tmp_path):
     assert fitting.load_report(report.save(tmp_path / "r.json")).conv == report.conv == "pooled"
 
 
+def test_a_report_of_another_version_is_refused(report, tmp_path):
+    (tmp_path / "old.json").write_text(json.dumps(report.to_dict() | {"format": 0}))
+    with pytest.raises(ValueError, match=r"old\.json has format 0; expected .* evaluate again"):
+        fitting.load_report(tmp_path / "old.json")
+
+
 def test_plot_draws_every_matrix(report, tmp_path):
     paths = report.plot(tmp_path / "figures", progress=False)
     names = ["alpha_by_depth.png", "alpha_histogram.png", "spectra_001.png"]
@@ -141,6 +149,26 @@ def test_the_drawn_bulk_is_the_fit_of_the_report(report):
     assert edge.get_xdata()[0] == row["lambda_plus"]
     area = np.trapezoid(law.get_ydata(), law.get_xdata())
     assert area == pytest.approx(1, abs=0.02)
+
+
+def test_the_conventions_explain_every_column(report):
+    page = Path(__file__).parents[1] / "docs" / "conventions.md"
+    explained = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
+    assert set(report.layers.columns) <= explained
+
+
+def test_pooled_slices_are_drawn_with_the_law_of_the_table():
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 128, 64))
+    kernel += 3 * rng.choice([-1, 1], (3, 3, 128, 1)) * rng.choice([-1, 1], (3, 3, 1, 64)) / 8
+    report = fitting.evaluate({"conv": {"kernel": kernel}}, conv="pooled", progress=False)
+    row, axes = dict(report.layers.loc[0]), Figure().subplots()
+    _spectrum_figures._draw_bulk(axes, row, report.spectra["conv/kernel", ""])
+    _, edge, spikes = axes.get_lines()
+    assert edge.get_xdata()[0] == pytest.approx(row["lambda_plus"], rel=1e-12)
+    assert len(spikes.get_xdata()) == row["num_spikes"] == 9
+    law = _spectrum_figures.bulk_law(row | {"lambda_plus": math.nan}, np.ones(9 * 64))
+    assert law is None
 
 
 def test_no_global_state_of_matplotlib_is_touched(report, tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .._evaluation._evaluate import evaluate
+from .._plain import nested, nested_records
 from .._reports._report import Report, is_report, load_report
 from .._whole_file import written_whole
 from ._comparison_reading import read_comparison
@@ -68,10 +69,10 @@ class Comparison:
         """The comparison as plain lists and dicts, None where a value is missing."""
         return {
             "format": FORMAT,
-            "values": _nested(self.values),
+            "values": nested(self.values),
             "quality": None if self.quality is None else self.quality.to_dict(),
-            "table": _nested(self.table),
-            "layers": None if self.layers is None else _layer_records(self.layers),
+            "table": nested(self.table),
+            "layers": None if self.layers is None else nested_records(self.layers),
             "controls": list(self.controls),
             "reference": self.reference,
             "reading": self.reading,
@@ -140,6 +141,8 @@ def compare(
     measured weights: where these go with the quality as well as a metric does, the models do not
     show that the metric measures more than depth or size.
 
+    Cost: for paths of checkpoints that of :func:`evaluate`; the statistics take no time beside it.
+
     References:
         Martin and Mahoney, Universality and capacity metrics, Figures 2 and 3.
     """
@@ -150,12 +153,15 @@ def compare(
     loaded = {name: _report(report) for name, report in reports.items()}
     convs = {name: report.conv for name, report in loaded.items()}
     if len(set(convs.values())) > 1:
-        raise ValueError(f"the reports are of different conv, so their means differ: {convs}")
+        raise ValueError(
+            f"the reports are of different conv, {convs}; expected one: evaluate them alike"
+        )
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
         orient="index",
     )
-    return compare_values(values, quality=quality, controls=CONTROLS, layers=layer_changes(loaded))
+    comparison = compare_values(values, quality=quality, controls=CONTROLS)
+    return replace(comparison, layers=layer_changes(loaded))
 
 
 def compare_values(
@@ -164,7 +170,6 @@ def compare_values(
     quality: Mapping[str, float] | pd.Series | None,
     controls: Sequence[str] = (),
     reference: str = REFERENCE,
-    layers: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compares models by a table of numbers, such as a published one.
 
@@ -173,13 +178,13 @@ def compare_values(
         quality: Index of ``values`` to a number that is larger for a better model; None for none.
         controls: Columns to hold fixed in the partial statistics.
         reference: Column to hold the others against.
-        layers: As in :class:`Comparison`.
 
     Returns:
-        A :class:`Comparison`.
+        A :class:`Comparison`, without ``layers``.
 
     Raises:
-        ValueError: If there are too few models, a name has no quality, or a quality is not finite.
+        ValueError: If there are too few models, a name has no quality, a quality is not finite, or
+            a control is no column.
 
     Example:
         >>> import pandas as pd, fitting
@@ -202,10 +207,11 @@ def compare_values(
     ordered = [*controls, *(str(name) for name in values if name not in controls)]
     values = values[ordered].astype("float64")
     if quality is None:
-        return Comparison(values, None, pd.DataFrame(index=ordered), layers, tuple(controls))
-    chosen = check_quality(dict(quality), list(values.index))
-    table = quality_table(values, chosen, controls, reference)
-    return Comparison(values, chosen, table, layers, tuple(controls), reference)
+        chosen, table = None, pd.DataFrame(index=ordered)
+    else:
+        chosen = check_quality(dict(quality), list(values.index))
+        table = quality_table(values, chosen, controls, reference)
+    return Comparison(values, chosen, table, None, tuple(controls), reference)
 
 
 def _report(report: Report | str | Path) -> Report:
@@ -234,27 +240,3 @@ def _metrics(report: Report) -> dict[str, float]:
         for name, value in report.summary.items()
         if not name.startswith("num_") and name not in REPEATED
     }
-
-
-def _nested(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    rows = frame.to_dict("index")
-    return {
-        str(name): {str(column): _plain(value) for column, value in row.items()}
-        for name, row in rows.items()
-    }
-
-
-def _layer_records(layers: pd.DataFrame) -> list[dict[str, Any]]:
-    """One dict a matrix, with a dict of the models' values for each quantity."""
-    records: list[dict[Any, Any]] = layers.index.to_frame(index=False).to_dict("records")
-    for quantity in layers.columns.get_level_values(0).unique():
-        rows = layers[quantity].to_dict("records")
-        for record, row in zip(records, rows, strict=True):
-            record[quantity] = {str(model): _plain(value) for model, value in row.items()}
-    return records
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    return None if pd.isna(value) else float(value)

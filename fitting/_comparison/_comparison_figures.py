@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from .._whole_file import written_whole
+from .._reports._figures import STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 
     from ._comparison import Comparison
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "savefig.dpi": 100,
-}
 # Dark and light, so that greyscale tells them apart; the markers say it again.
 _COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
 _MARKERS = "osD^vP"
@@ -35,7 +27,7 @@ def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     import matplotlib
 
     figures: dict[str, Figure] = {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE | {"axes.titlesize": 9}):
         if comparison.quality is not None:
             if comparison.reference in comparison.values:
                 figures["alpha_hat.png"] = _reference_figure(comparison)
@@ -49,10 +41,7 @@ def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
                 f"{len(_MARKERS)} models share"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            with written_whole(folder / name) as partial:
-                figure.savefig(partial, format="png")
-    return [folder / name for name in figures]
+        return [save_figure(figure, folder / name) for name, figure in figures.items()]
 
 
 def _reference_figure(comparison: Comparison) -> Figure:

@@ -72,10 +72,9 @@ def evaluate(
     Returns:
         A :class:`Report`. Every tensor is in ``layers`` or, with the reason, in ``skipped``, in the
         model's order. What keeps no order (``.safetensors``, Orbax, dicts that JAX has sorted)
-        comes by name, layer 2 before layer 10. The
-        query, key and value of a fused weight have a row each, and so have the gates of a recurrent
-        one; a low-rank adapter has one for the product of its pair, a reparametrized weight one for
-        what its parts make.
+        comes by name, layer 2 before layer 10. The query, key and value of a fused weight have a
+        row each, and so have the gates of a recurrent one; a low-rank adapter has one for the
+        product of its pair, a reparametrized weight one for what its parts make.
 
     Raises:
         FileNotFoundError: If the path does not exist.

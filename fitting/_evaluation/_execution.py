@@ -1,6 +1,5 @@
 """Tasks on threads, or on whatever executor is given."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -8,6 +7,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from .._cores import num_cores
 
 # What the tasks on our own threads may take together; one that takes more runs alone.
 MEMORY = 2**30
@@ -47,7 +48,7 @@ def run(
     # BLAS starts a thread for each core in each of ours; they wait for one another, actively. On
     # two busy cores eight 1200 x 600 matrices took 18 s instead of 1.4, even one at a time.
     with threadpool_limits(1, user_api="blas"):
-        if (num_threads := min(_num_cores(), len(tasks))) <= 1:
+        if (num_threads := min(num_cores(), len(tasks))) <= 1:
             yield from ((task, function(task)) for task in tasks)
             return
         with ThreadPoolExecutor(num_threads) as threads:
@@ -66,12 +67,6 @@ def _collect(
     finally:
         for future in futures:
             future.cancel()
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Gate:

@@ -20,6 +20,7 @@ BY_HEAD = ("bloom", "gpt_neox", "gpt_neox_japanese")
 
 TORCH_GATES = re.compile(r"weight_(ih|hh|hr)(_l\d+)?((?:_reverse)?)")
 KINDS = {4: "lstm", 3: "gru"}
+NUM_GATES = {kind: number for number, kind in KINDS.items()}
 # PyTorch and Flax, Keras, and ONNX order them each in its way.
 TORCH_ORDER = {4: ("input", "forget", "cell", "output"), 3: ("reset", "update", "new")}
 KERAS_ORDER = {4: ("input", "forget", "cell", "output"), 3: ("update", "reset", "new")}
@@ -108,8 +109,8 @@ def split_gates(
         order = KERAS_ORDER
     if len(recurrent) >= 2 and len(recurrent) != 3:
         return _gates(recurrent[-1] / recurrent[-2], shape, order)
-    if known in KINDS.values() and len(shapes[name]) == 3:  # [directions, in, gates]
-        return _gates({"lstm": 4, "gru": 3}[known], shape, ONNX_ORDER)
+    if known in NUM_GATES and len(shapes[name]) == 3:  # [directions, in, gates]
+        return _gates(NUM_GATES[known], shape, ONNX_ORDER)
     return "", None
 
 

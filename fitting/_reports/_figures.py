@@ -28,7 +28,7 @@ PHASES = {
     "RANK_COLLAPSE": ("#cc79a7", "X"),
     "UNCLASSIFIED": ("#777777", "P"),
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,7 +44,7 @@ def plot_report(
     report: Report, folder: str | Path, *, layers: Sequence[str] | None, progress: bool
 ) -> list[Path]:
     """See :meth:`Report.plot`."""
-    import matplotlib as mpl
+    import matplotlib
 
     rows: list[Row] = report.layers.to_dict("records")  # type: ignore[assignment]
     drawn = [
@@ -58,18 +58,19 @@ def plot_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    with mpl.rc_context(_STYLE):
-        paths.append(_save(_alpha_by_depth(rows), folder / "alpha_by_depth.png"))
-        paths.append(_save(_alpha_histogram(rows), folder / "alpha_histogram.png"))
+    with matplotlib.rc_context(STYLE):
+        paths.append(save_figure(_alpha_by_depth(rows), folder / "alpha_by_depth.png"))
+        paths.append(save_figure(_alpha_histogram(rows), folder / "alpha_histogram.png"))
         starts = range(0, len(drawn), PER_PAGE)
         for start in tqdm(starts, desc="spectra", unit="page", disable=not progress):
             page = drawn[start : start + PER_PAGE]
             path = folder / f"spectra_{start // PER_PAGE + 1:03}.png"
-            paths.append(_save(draw_spectra(report, page), path))
+            paths.append(save_figure(draw_spectra(report, page), path))
     return paths
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a PNG file, whole or not at all, and gives its path back."""
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
     return path

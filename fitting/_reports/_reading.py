@@ -23,8 +23,8 @@ MEANINGS = {
     "RANDOM_LIKE": "not to be told from a random matrix: training left no trace in the spectrum, "
     "or one too weak to stand out. An alpha fitted here says nothing.",
     "RANK_COLLAPSE": "most directions carry almost nothing: pruned, or regularized too hard.",
-    "UNCLASSIFIED": "the evidence does not decide: fewer than 50 eigenvalues, several matrices "
-    "pooled, or neither law holds. Nothing is said of these.",
+    "UNCLASSIFIED": "the evidence does not decide: fewer than 50 eigenvalues, matrices of "
+    "different scales pooled, or neither law holds. Nothing is said of these.",
 }
 STRUCTURED = ("HEAVY_TAILED", "BULK_DECAY")
 SMALL_TAIL = 50
@@ -82,9 +82,9 @@ def verdicts(report: Report) -> list[Remark]:
         (
             "Undecided",
             phase == "UNCLASSIFIED",
-            "{} too little evidence for a phase: fewer than 50 eigenvalues, several matrices "
-            "pooled, or neither law holds. Whether they are well trained cannot be told from "
-            "their spectrum, whatever alpha is printed.",
+            "{} too little evidence for a phase: fewer than 50 eigenvalues, matrices of "
+            "different scales pooled, or neither law holds. Whether they are well trained cannot "
+            "be told from their spectrum, whatever alpha is printed.",
         ),
     )
     return [

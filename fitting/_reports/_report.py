@@ -15,26 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .._checkpoints import INDEX
+from .._plain import records
 from .._whole_file import written_whole
+from ._columns import layers_table
 from ._figures import plot_report
 from ._html import write_html
 from ._summary import summarize
 from ._weightwatcher import weightwatcher_table
 
-# Columns of Report.layers, in order.
-COLUMNS = (
-    "name", "index", "kind", "rows", "cols", "Q", "num_eigenvalues",
-    "frobenius_norm", "spectral_norm", "lambda_max", "log_frobenius_norm", "log_spectral_norm",
-    "stable_rank", "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "hard_rank",
-    "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
-    "best_distribution", "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank",
-    "mp_soft_rank_raw", "phase", "phase_reason", "valid", "reason",
-)  # fmt: skip
-INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
-TEXTS = (
-    "name", "index", "kind", "best_distribution", "universality_class", "phase", "phase_reason",
-    "reason",
-)  # fmt: skip
 FORMAT = 3
 
 Spectra = dict[tuple[str, str], NDArray[np.float64]]
@@ -45,8 +33,8 @@ class Report:
     """The spectra of a model, measured.
 
     Attributes:
-        layers: One row a matrix; columns in natural logarithms. Rows that could not be fitted have
-            ``valid=False`` and a ``reason``.
+        layers: One row a matrix, in natural logarithms; docs/conventions.md explains each column.
+            Rows that could not be fitted have ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
         conv: What a convolution was measured as: "slices", "pooled", "flatten", or what else
@@ -95,9 +83,9 @@ class Report:
         more. What it would do otherwise is kept out: where it has no fit, alpha and what follows
         from it are NaN with ``status`` "failed" (its -1 goes into its means), and rows that it
         leaves out silently (fewer than 8 eigenvalues) are here, as "failed". Weights that it takes
-        whole and this report in parts have a row a part. ``layer_id`` counts
-        the layers of this report from 0; WeightWatcher's also counts the norm layers that it does
-        not list, and starts elsewhere for each framework.
+        whole and this report in parts have a row a part. ``layer_id`` counts the layers of this
+        report from 0; WeightWatcher's also counts the norm layers that it does not list, and starts
+        elsewhere for each framework.
 
         Args:
             pool: True, as its default, for one row a convolution, with the eigenvalues of all
@@ -206,19 +194,12 @@ class Report:
             "format": FORMAT,
             "conv": self.conv,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
-            "layers": _records(self.layers),
-            "skipped": _records(self.skipped),
+            "layers": records(self.layers),
+            "skipped": records(self.skipped),
             "spectra": [
                 base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
             ],
         }
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A dict a row, its numbers to the last bit (pandas' own JSON has 15 digits)."""
-    known = table.notna() & ~table.isin([np.inf, -np.inf])  # JSON has neither
-    rows = table.astype(object).where(known, None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def make_report(
@@ -228,12 +209,9 @@ def make_report(
     *,
     conv: str,
 ) -> Report:
-    """A report with the columns in their order and types."""
-    types = dict.fromkeys(COLUMNS, "float64")
-    types |= dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "object") | {"valid": "bool"}
-    layers = pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
+    """A report of rows, with a column for all that can be measured."""
     left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
-    return Report(layers, left_out, spectra, conv)
+    return Report(layers_table(rows), left_out, spectra, conv)
 
 
 def is_report(path: Path) -> bool:
@@ -266,7 +244,9 @@ def load_report(path: str | Path) -> Report:
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
-            raise ValueError(f"{path} has format {content['format']}; this version reads {FORMAT}")
+            raise ValueError(
+                f"{path} has format {content['format']}; expected {FORMAT}, so evaluate again"
+            )
         rows = content["layers"]
         spectra = {
             (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from .._bulk_fit import fit_marchenko_pastur
+from .._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -28,6 +30,26 @@ def label(row: Row, *, length: int = 44) -> str:
     """A matrix by name and place, the start cut off where it is long."""
     name = row["name"].removesuffix("/kernel") + (f"[{row['index']}]" if row["index"] else "")
     return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def bulk_law(row: Row, eigenvalues: NDArray[np.float64]) -> MarchenkoPasturFit | None:
+    """The Marchenko-Pastur fit of a row, where its numbers are in the table; None elsewhere."""
+    if pd.isna(row["lambda_plus"]):
+        return None
+    # k matrices of one variance are pooled as one of k times the sides, and have wider cuts: only
+    # as many spikes as the table says.
+    k = eigenvalues.size // min(row["rows"], row["cols"])
+    fit = fit_marchenko_pastur(eigenvalues, (k * row["rows"], k * row["cols"]))
+    num_spikes = int(row["num_spikes"])
+    return replace(fit, num_spikes=num_spikes, spikes=fit.spikes[:num_spikes])
+
+
+def bulk_end(eigenvalues: NDArray[np.float64], law: MarchenkoPasturFit | None) -> float:
+    """Where a histogram of the bulk ends: at the largest eigenvalue, if that is not far out."""
+    top = float(eigenvalues.max())
+    # Without a law the most of the eigenvalues, but not where most are zero.
+    edge = law.lambda_plus if law else max(float(np.quantile(eigenvalues, 0.9)), top / 50)
+    return top if top < 5 * edge else 5 * edge
 
 
 def draw_spectra(report: Report, rows: Sequence[Row]) -> Figure:
@@ -115,34 +137,26 @@ def _draw_tail(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
 
 
 def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
-    top = eigenvalues.max()
-    shape = (row["rows"], row["cols"])
-    # No single Marchenko-Pastur law describes the pooled eigenvalues of several matrices.
-    fit = fit_marchenko_pastur(eigenvalues, shape) if eigenvalues.size == min(shape) else None
-    # Without a law the most of the eigenvalues, but not where most are zero.
-    edge = max(np.quantile(eigenvalues, 0.9), top / 50)
-    if fit and fit.valid:
-        edge = fit.lambda_plus
-    limit = top * 1.03 if top < 5 * edge else 5 * edge
+    law = bulk_law(row, eigenvalues)
+    end = bulk_end(eigenvalues, law)
+    limit = 1.03 * end
     num_bins = int(np.clip(2 * np.sqrt(eigenvalues.size), 12, 80))
     heights, edges = np.histogram(eigenvalues, num_bins, (0, limit))
     heights = heights / eigenvalues.size / np.diff(edges)
     axes.stairs(heights, edges, fill=True, color=_BARS)
     note = "no Marchenko-Pastur bulk"
-    if fit and fit.valid:
-        x = np.linspace(0, min(fit.lambda_plus, limit), 400)[1:]
-        axes.plot(x, fit.density(x), color=_LAW, linewidth=1.4)
-        axes.axvline(fit.lambda_plus, color=_LAW, linewidth=0.8, linestyle="--")
-        spikes = [spike for spike in fit.spikes if spike <= limit]
+    if law:
+        x = np.linspace(0, min(law.lambda_plus, limit), 400)[1:]
+        axes.plot(x, law.density(x), color=_LAW, linewidth=1.4)
+        axes.axvline(law.lambda_plus, color=_LAW, linewidth=0.8, linestyle="--")
+        spikes = [spike for spike in law.spikes if spike <= limit]
         ground = axes.get_xaxis_transform()
         axes.plot(
             spikes, [0.03] * len(spikes), "v", color="black", markersize=3.5, transform=ground
         )
-        plural = "" if fit.num_spikes == 1 else "s"
-        note = f"λ+ = {fit.lambda_plus:.3g}\n{fit.num_spikes} spike{plural}"
-    elif fit is None:
-        note = "several matrices pooled:\nno single Marchenko-Pastur law"
+        plural = "" if law.num_spikes == 1 else "s"
+        note = f"λ+ = {law.lambda_plus:.3g}\n{law.num_spikes} spike{plural}"
     if beyond := int((eigenvalues > limit).sum()):
-        note += f"\n{beyond} beyond, to {top:.3g} →"
+        note += f"\n{beyond} beyond, to {eigenvalues.max():.3g} →"
     _note(axes, 0.98, 0.96, note)
     axes.set(xlim=(0, limit), ylim=(0, heights.max() * 1.25), ylabel="density", yticks=[])

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
 from ._figures import PHASES, TOP_ALPHA
-from ._spectrum_figures import Row, label
+from ._spectrum_figures import Row, bulk_end, bulk_law, label
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT, FLOOR = 240, 130, 108
@@ -66,11 +65,8 @@ def bulk(row: Row, eigenvalues: Array) -> str:
     """Histogram on linear axes, with the Marchenko-Pastur law, its edge and the spikes."""
     if not (np.isfinite(eigenvalues).all() and eigenvalues.any()):
         return ""
-    top = float(eigenvalues.max())
     law = bulk_law(row, eigenvalues)
-    # Without a law the most of the eigenvalues, but not where most are zero.
-    edge = law.lambda_plus if law else max(float(np.quantile(eigenvalues, 0.9)), top / 50)
-    limit = top if top < 5 * edge else 5 * edge
+    limit = bulk_end(eigenvalues, law)
     counts, edges = np.histogram(eigenvalues, _NUM_BINS, (0, limit * 1.02))
     density = counts / eigenvalues.size / np.diff(edges)
 
@@ -98,17 +94,8 @@ def bulk(row: Row, eigenvalues: Array) -> str:
         plural = "" if law.num_spikes == 1 else "s"
         note = f"λ+ {law.lambda_plus:.3g}, {law.num_spikes} spike{plural}"
     if beyond := int((eigenvalues > edges[-1]).sum()):
-        note += f"; {beyond} beyond, to {top:.3g}"
+        note += f"; {beyond} beyond, to {eigenvalues.max():.3g}"
     return _figure("".join(parts), "0", f"{limit:.3g}", note, WIDTH - 6, 16)
-
-
-def bulk_law(row: Row, eigenvalues: Array) -> MarchenkoPasturFit | None:
-    """The Marchenko-Pastur fit where it describes the bulk; None for pooled matrices too."""
-    shape = (row["rows"], row["cols"])
-    if eigenvalues.size != min(shape):
-        return None
-    fit = fit_marchenko_pastur(eigenvalues, shape)
-    return fit if fit.valid else None
 
 
 def alpha_by_depth(rows: Sequence[Row]) -> str:

@@ -1,0 +1,27 @@
+"""The columns of a report, which docs/conventions.md explains one by one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = (
+    "name", "index", "kind", "rows", "cols", "Q", "num_eigenvalues",
+    "frobenius_norm", "spectral_norm", "lambda_max", "log_frobenius_norm", "log_spectral_norm",
+    "stable_rank", "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "hard_rank",
+    "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
+    "best_distribution", "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank",
+    "mp_soft_rank_raw", "phase", "phase_reason", "valid", "reason",
+)  # fmt: skip
+INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
+TEXTS = (
+    "name", "index", "kind", "best_distribution", "universality_class", "phase", "phase_reason",
+    "reason",
+)  # fmt: skip
+
+
+def layers_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of measurements with the columns in their order and types; missing values are NaN."""
+    types = dict.fromkeys(COLUMNS, "float64")
+    types |= dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "object") | {"valid": "bool"}
+    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype(types)
