@@ -109,7 +109,7 @@ def main() -> None:
                 errors, cosines = np.array(pairs).T
                 cells += f"{np.abs(errors).max():9.1e}{cosines.min():10.5f}"
             print(f"{name:17}{label:20}{layer:6}{cells}", flush=True)
-    for order in range(4):
+    for order in range(3):
         label = f"exact, order {order}" if order else "exact"
         ends[label], _ = train("alpha", {}, dataset, options.steps, order)
     print(f"\nalpha after {options.steps} steps   {'smooth_hill':>24}{'fitted (CSN)':>24}")

@@ -142,7 +142,7 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     """
     values = sorted_spectrum(eigenvalues)
     long, short = check_shape(values, shape)
-    num_zeros = _count_zeros(values, long)
+    num_zeros = count_zeros(values, long)
     positive = values[num_zeros:]
     if not _RANGE[0] < values[-1] < _RANGE[1] and positive.size:
         reason = f"the largest eigenvalue is {values[-1]:.2g}, at the end of float64; rescale"
@@ -185,7 +185,7 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     )
 
 
-def _count_zeros(values: NDArray[np.float64], long: int) -> int:
+def count_zeros(values: NDArray[np.float64], long: int) -> int:
     """How many of the ascending eigenvalues are 0 to the accuracy that the weights have."""
     zeros = 0
     for dtype in (np.float64, np.float32):

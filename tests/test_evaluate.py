@@ -93,6 +93,18 @@ def test_columns_agree_with_the_metrics(float64, report):
     )  # fmt: skip
 
 
+def test_rank_and_entropy_of_a_low_rank_in_float32_are_those_of_its_factors():
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(300, 20)), rng.normal(size=(20, 100))
+    weights = (factors[0] @ factors[1]).astype(np.float32)
+    row = fitting.evaluate({"fc": {"kernel": weights}}, progress=False).layers.iloc[0]
+    nonzero = np.linalg.svd(factors[0] @ factors[1], compute_uv=False)[:20] ** 2
+    p = nonzero / nonzero.sum()
+    assert (row["hard_rank"], row["phase"]) == (20, "RANK_COLLAPSE")
+    assert row["matrix_entropy"] == pytest.approx(-(p * np.log(p)).sum() / np.log(20), rel=1e-5)
+    assert row["matrix_entropy"] == pytest.approx(float(sr.matrix_entropy(weights)), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "W",
     [

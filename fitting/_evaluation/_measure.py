@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
+from .._bulk_fit import count_zeros
 from .._distributions import compare_distributions
 from .._goodness import goodness_of_fit
 from .._phases import Phase, PhaseResult, classify_phase
@@ -73,9 +74,9 @@ def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -
     ratios = eigenvalues / top
     stable_rank = float(ratios.sum())
     log_top, log_total = math.log(top), math.log(top) + math.log(stable_rank)
-    # The papers' tolerance (RMT_Util) for weights that were trained in single precision.
-    tolerance = np.finfo(np.float32).eps / (2 * math.sqrt(sum(shape) + 1))
-    hard_rank = int(np.count_nonzero(ratios > tolerance**2))
+    # The papers' tolerance, epsilon / (2 sqrt(N + M + 1)), lies below the rounding of weights that
+    # were trained in single precision: it counts their zeros as ranks.
+    hard_rank = ratios.size - count_zeros(np.sort(ratios), max(shape))
     entropy = entr(ratios / stable_rank).sum() / math.log(hard_rank) if hard_rank > 1 else 0.0
     return {
         "frobenius_norm": math.sqrt(top) * math.sqrt(stable_rank),
