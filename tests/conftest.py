@@ -1,4 +1,4 @@
-"""Strict settings for every test, and the paths of the shared data."""
+"""Strict settings for every test, the paths of the shared data, and what several files need."""
 
 import os
 from pathlib import Path
@@ -30,6 +30,23 @@ def quick_to_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The configurations that an experiment trained, by a training that does nothing."""
+    from fake_training import fake_train
+
+    from examples import sweep
+
+    seen = []
+
+    def train(config, *rest):
+        seen.append(config)
+        return fake_train(config, *rest)
+
+    monkeypatch.setattr(sweep, "train", train)
+    return seen
 
 
 def _data_folder(name: str) -> Path:

@@ -1,23 +1,13 @@
-"""A whole model measured: rows, reasons, files, and real checkpoints."""
-
-import inspect
-import json
-import pickle
-import subprocess
-import sys
-from pathlib import Path
+"""A whole model measured: rows, reasons, summary and bad arguments."""
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
 
 import fitting
 import spectral_reg as sr
-from fitting._checkpoints import FORMATS
-from fitting._command_line import main
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -31,9 +21,6 @@ PARAMS = {
     "integer": {"kernel": np.ones((20, 20), int)},
     "other": {"matrix": np.ones((20, 20))},
 }
-
-# Arguments of evaluate that the shell has no word for.
-NOT_OPTIONS = {"model_or_path", "axes", "executor", "progress"}
 
 
 @pytest.fixture(scope="module")
@@ -186,49 +173,6 @@ def test_save_and_load(report, tmp_path):
             fitting.load_report(tmp_path / "other.json")
 
 
-def test_safetensors_and_torch_files_measure_the_same(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs torch")
-    weight = RNG.standard_normal((40, 60)).astype(np.float32)
-    save_file({"model.fc.weight": weight}, tmp_path / "a.safetensors")
-    state_dict = {"module.fc.weight": torch.from_numpy(weight)}
-    torch.save({"epoch": 3, "state_dict": state_dict}, tmp_path / "b.pth.tar")
-    torch.save(state_dict, tmp_path / "c.pt")
-    frames = [fitting.evaluate(path, progress=False).layers for path in sorted(tmp_path.iterdir())]
-    expected = fitting.evaluate({"fc": {"kernel": weight.T}}, progress=False).layers
-    for frame in frames:
-        pd.testing.assert_frame_equal(frame, expected)
-
-
-class Malicious:
-    def __reduce__(self):
-        return (open, ("planted", "w"))
-
-
-def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="needs torch")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.pt").write_bytes(pickle.dumps({"w": Malicious()}, protocol=2))
-    with pytest.raises(ValueError, match="never loaded"):
-        fitting.evaluate(tmp_path / "bad.pt", progress=False)
-    assert not (tmp_path / "planted").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.txt", b"", r"ends in '.txt'; expected one of \.pt"),
-        ("a.safetensors", b"short", "no readable safetensors"),
-        ("a.pt", b"", "a.pt"),
-        ("a.pt", b"PK\x03\x04 cut off", "a.pt"),
-    ],
-)
-def test_bad_files(tmp_path, name, content, message):
-    pytest.importorskip("torch", reason="needs torch")
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        fitting.evaluate(tmp_path / name, progress=False)
-
-
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
@@ -258,79 +202,6 @@ def test_a_tensor_alone_has_no_name():
     assert len(fitting.evaluate(torch.ones(3, 2), axes=axes, progress=False).layers) == 1
 
 
-def test_the_docs_and_the_help_name_every_format(capsys):
-    with pytest.raises(SystemExit):
-        main(["evaluate", "--help"])
-    help_text = capsys.readouterr().out
-    for suffix in (*FORMATS, ".index.json"):
-        assert suffix in (fitting.evaluate.__doc__ or "")
-        assert suffix in help_text
-
-
-def test_command_line(tmp_path, capsys):
-    model = str(tmp_path / "a.safetensors")
-    save_file({"fc.weight": np.asarray(PARAMS["fc"]["kernel"])}, model)
-    assert main(["evaluate", model, "--json"]) == 0
-    output = capsys.readouterr()
-    assert json.loads(output.out)["summary"]["num_matrices"] == 1
-    assert output.err == ""
-    out = tmp_path / "out"
-    assert main(["evaluate", model, "--out", str(out)]) == 0
-    assert "RANDOM_LIKE" in capsys.readouterr().out
-    assert fitting.load_report(out / "report.json").summary["num_matrices"] == 1
-    assert main(["evaluate", model, "--out", str(out)]) == 1
-    assert "resume=True" in capsys.readouterr().err
-    assert main(["evaluate", model, "--out", str(out), "--resume"]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", str(tmp_path / "missing.pt")]) == 1
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert "missing.pt" in output.err
-
-
-def test_options_of_the_command_are_the_arguments_of_the_function(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["evaluate", "--help"])
-    help_text = capsys.readouterr().out
-    for name in set(inspect.signature(fitting.evaluate).parameters) - NOT_OPTIONS:
-        assert f"--{name.replace('_', '-')} " in help_text
-    model = str(tmp_path / "a.safetensors")
-    save_file({"fc.weight": RNG.standard_t(2, (300, 100)).astype(np.float32)}, model)
-    assert main(["evaluate", model, "--num-bootstrap", "20", "--json"]) == 0
-    expected = fitting.evaluate(model, num_bootstrap=20, progress=False)
-    (row,) = json.loads(capsys.readouterr().out)["layers"]
-    assert row["p_value"] == expected.layers.loc[0, "p_value"]
-
-
-def test_command_line_writes_weightwatchers_table(tmp_path, capsys):
-    save_file({"fc.weight": PARAMS["fc"]["kernel"]}, tmp_path / "a.safetensors")
-    table = tmp_path / "table.csv"
-    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--weightwatcher", str(table)]) == 0
-    expected = fitting.evaluate(tmp_path / "a.safetensors", progress=False).to_weightwatcher()
-    assert pd.read_csv(table)["alpha"].tolist() == pytest.approx(expected["alpha"].tolist())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "table.csv"]
-
-
-@pytest.mark.parametrize("option", ["--html", "--weightwatcher"])
-def test_command_line_knows_before_the_work_that_it_cannot_write(tmp_path, capsys, option):
-    for path, message in ((tmp_path, "got the folder"), (tmp_path / "b" / "c", "is no folder")):
-        assert main(["evaluate", str(tmp_path / "missing.pt"), option, str(path)]) == 1
-        assert message in capsys.readouterr().err
-
-
-def test_command_line_bears_a_reader_that_leaves(tmp_path):
-    save_file({"fc.weight": PARAMS["fc"]["kernel"]}, tmp_path / "a.safetensors")
-    command = [sys.executable, "-m", "fitting._command_line", "evaluate", "--json"]
-    folder = Path(fitting.__file__).parents[1]
-    with subprocess.Popen(
-        [*command, str(tmp_path / "a.safetensors")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
-    ) as process:  # fmt: skip
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
 def test_what_fails_to_be_written_leaves_nothing(report, tmp_path, monkeypatch):
     def replace(*paths):
         raise OSError("no space left")
@@ -340,55 +211,3 @@ def test_what_fails_to_be_written_leaves_nothing(report, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no space left"):
             write(tmp_path / "file")
     assert not list(tmp_path.iterdir())
-
-
-def test_command_line_takes_the_size_of_a_convolutions_input(tmp_path, capsys):
-    kernel = np.ascontiguousarray(PARAMS["conv"]["kernel"].transpose(3, 2, 0, 1))
-    save_file({"conv.weight": kernel}, tmp_path / "a.safetensors")
-    assert main(["evaluate", str(tmp_path / "a.safetensors"), "--conv", "3x4", "--json"]) == 0
-    layers = json.loads(capsys.readouterr().out)["layers"]
-    assert [row["num_eigenvalues"] for row in layers] == [3 * 4 * 60]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["a.pt", "--conv", "sliced"],
-        ["a.pt", "--conv", "0x3"],
-        ["a.pt", "--resume"],
-        ["a", "-x"],
-    ],
-)
-def test_wrong_usage_exits_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as usage:
-        main(["evaluate", *arguments])
-    assert usage.value.code == 2
-    assert capsys.readouterr().out == ""
-
-
-def test_trained_checkpoint_with_its_removed_layers(checkpoints):
-    """The distiller model of the first paper's Figure 4: five convolutions are all zero."""
-    pytest.importorskip("torch", reason="needs torch")
-    path = (
-        checkpoints / "distiller_resnet20" / "checkpoint_trained_4D_regularized_5Lremoved.pth.tar"
-    )
-    layers = fitting.evaluate(path, conv="pooled", progress=False).layers
-    zero = layers[layers["reason"] == "all weights are zero"]
-    assert len(zero) == 5
-    assert layers.loc[layers["valid"], "alpha"].between(1, 20).all()
-
-
-def test_norms_of_a_trained_checkpoint_are_weightwatchers(checkpoints):
-    pytest.importorskip("torch", reason="needs torch")
-    path = checkpoints / "distiller_resnet20" / "checkpoint_trained_dense.pth.tar"
-    ours = fitting.evaluate(path, conv="pooled", progress=False).layers.set_index("name")
-    theirs = pd.read_csv(checkpoints / "reference" / "ww_distiller_dense.csv")
-    for _, reference in theirs.iterrows():
-        name = reference["longname"].removeprefix("module.").replace(".", "/") + "/kernel"
-        # WeightWatcher scales the matrices of a convolution by 1 / sqrt 2... of its window.
-        factor = ours.loc[name, "lambda_max"] / reference["lambda_max"]
-        assert ours.loc[name, "stable_rank"] == pytest.approx(reference["stable_rank"], rel=1e-5)
-        assert ours.loc[name, "frobenius_norm"] ** 2 / factor == pytest.approx(
-            reference["norm"], rel=1e-5
-        )

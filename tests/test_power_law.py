@@ -1,79 +1,14 @@
-"""The power-law fit against known answers, a brute-force scan, and the powerlaw package."""
+"""The power-law fit: known answers, invariance, its standard error, and many fits at once."""
 
 import math
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matrices import spectra
+from kinds_of_spectra import KINDS, pareto
 
 import fitting
 from benchmarks.phases import gaussian_spectrum
-
-
-def pareto(generator, alpha, size, xmin=1.0):
-    return xmin * (1 - generator.random(size)) ** (-1 / (alpha - 1))
-
-
-def spectrum(matrix):
-    return np.linalg.svd(matrix, compute_uv=False) ** 2
-
-
-def brute_force(eigenvalues, two_sided=False):
-    """The textbook scan: every candidate, every point, no shortcut."""
-    x = np.sort(eigenvalues[eigenvalues > 0])
-    best = (math.inf, None, None)
-    for xmin in np.unique(x)[:-2]:
-        tail = x[x >= xmin]
-        alpha = 1 + tail.size / np.sum(np.log(tail / xmin))
-        if alpha - 1 < 0.02:
-            continue
-        model = 1 - (tail / xmin) ** (1 - alpha)
-        distance = np.max(np.abs(model - np.searchsorted(tail, tail) / tail.size))
-        if two_sided:
-            above = np.searchsorted(tail, tail, side="right") / tail.size
-            distance = max(distance, np.max(np.abs(model - above)))
-        if distance < best[0]:
-            best = (distance, xmin, alpha)
-    return best
-
-
-def reference(eigenvalues, **settings):
-    """powerlaw 2.0.0 as it has to be called; it warns of the fits at the ends of its own scan."""
-    import powerlaw
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return powerlaw.Fit(
-            eigenvalues, parameter_ranges={"alpha": [1.01, None]}, verbose=0, **settings
-        )
-
-
-KINDS = {
-    "pareto": lambda g: pareto(g, g.uniform(1.3, 6), 200),
-    "mixture": lambda g: np.concatenate([g.uniform(0.1, 2, 60), pareto(g, 2.5, 140, xmin=2)]),
-    "lognormal": lambda g: np.exp(g.normal(size=150)),
-    "gaussian": lambda g: gaussian_spectrum((200, 100), g),
-    "gaussian square": lambda g: gaussian_spectrum((90, 90), g),
-    # near 1, since powerlaw drops a candidate whose xmin^(alpha - 1) overflows
-    "gaussian tall": lambda g: gaussian_spectrum((4000, 40), g) / 4000,
-    "student": lambda g: spectrum(g.standard_t(3, size=(120, 80))),
-    "cauchy": lambda g: spectrum(g.standard_cauchy(size=(100, 70))),
-    "trained": lambda g: spectrum(
-        g.normal(size=(160, 80)) + g.normal(size=(160, 6)) @ g.normal(size=(6, 80))
-    ),
-    "ties": lambda g: np.round(pareto(g, 2.5, 200), 1),
-    "zeros": lambda g: np.concatenate([np.zeros(40), pareto(g, 2.2, 120)]),
-    "rank deficient": lambda g: spectrum(g.normal(size=(100, 30)) @ g.normal(size=(30, 80))),
-    "tiny": lambda g: 1e-14 * pareto(g, 2.5, 120),
-    "huge": lambda g: 1e14 * pareto(g, 3.0, 120),
-    "few": lambda g: pareto(g, 2.5, 12),
-    "orthogonal but for spikes": lambda g: np.concatenate([np.ones(60), pareto(g, 2.5, 40)]),
-    "flat": lambda g: g.uniform(1, 2, 100),
-    "heavy": lambda g: pareto(g, 1.2, 100),
-}
 
 
 class TestKnownAnswers:
@@ -158,67 +93,6 @@ class TestKnownAnswers:
             assert fit.sigma == pytest.approx(math.sqrt(12 / 20_000) / log_range, rel=1e-3)
 
 
-class TestParity:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_with_powerlaw(self, kind):
-        self.check(KINDS[kind](np.random.default_rng([0, 1])))
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_with_powerlaw_on_two_hundred_spectra(self, kind):
-        for seed in range(12):
-            self.check(KINDS[kind](np.random.default_rng([seed, 2])))
-
-    @staticmethod
-    def check(eigenvalues):
-        fit, expected = fitting.fit_power_law(eigenvalues), reference(eigenvalues)
-        assert fit.xmin == pytest.approx(expected.xmin, rel=1e-10)
-        assert fit.alpha == pytest.approx(expected.alpha, abs=1e-10)
-        assert fit.ks_distance == pytest.approx(expected.D, abs=1e-10)
-        assert fit.sigma_classical == pytest.approx(expected.sigma, abs=1e-10)
-        assert fit.num_tail == expected.n_tail
-
-    @pytest.mark.parametrize("two_sided", [False, True])
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_with_brute_force(self, kind, two_sided):
-        eigenvalues = KINDS[kind](np.random.default_rng(3))
-        fit = fitting.fit_power_law(eigenvalues, ks="two-sided" if two_sided else "one-sided")
-        distance, xmin, alpha = brute_force(eigenvalues, two_sided)
-        assert fit.ks_distance == pytest.approx(distance, abs=1e-12)
-        assert fit.xmin == pytest.approx(xmin, rel=1e-12)
-        assert fit.alpha == pytest.approx(alpha, rel=1e-12)
-
-    def test_every_candidate_of_a_small_spectrum_counts(self):
-        for seed in range(300):
-            generator = np.random.default_rng([seed, 4])
-            eigenvalues = np.exp(generator.normal(size=generator.integers(3, 9)))
-            fit = fitting.fit_power_law(eigenvalues)
-            distance, xmin, _ = brute_force(eigenvalues)
-            assert fit.ks_distance == pytest.approx(distance, abs=1e-12)
-            assert fit.xmin == pytest.approx(xmin, rel=1e-12)
-
-    def test_at_a_given_xmin(self):
-        eigenvalues = KINDS["mixture"](np.random.default_rng(0))
-        expected = reference(eigenvalues, xmin=1.7).power_law
-        fit = fitting.fit_power_law(eigenvalues, xmin=1.7)
-        assert fit.alpha == pytest.approx(expected.alpha, abs=1e-10)
-        assert fit.ks_distance == pytest.approx(expected.D, abs=1e-10)
-
-    def test_to_powerlaw(self):
-        eigenvalues = np.concatenate([KINDS["zeros"](np.random.default_rng(0))])
-        fit = fitting.fit_power_law(eigenvalues)
-        theirs, searched = fit.to_powerlaw(), reference(eigenvalues)
-        assert theirs.xmin == pytest.approx(searched.xmin, rel=1e-10)
-        assert theirs.power_law.alpha == pytest.approx(fit.alpha, abs=1e-10)
-        distance = theirs.power_law.D
-        assert distance == pytest.approx(searched.D, abs=1e-10)
-        assert theirs.alpha == fit.alpha
-        assert theirs.n_tail == fit.num_tail
-        # a tail steeper than powerlaw's default cap passes through
-        steep = fitting.fit_power_law(pareto(np.random.default_rng(0), 5.0, 400))
-        assert steep.to_powerlaw().power_law.alpha == pytest.approx(steep.alpha, abs=1e-8)
-
-
 class TestInvariance:
     def test_order_does_not_matter(self):
         eigenvalues = KINDS["mixture"](np.random.default_rng(0))
@@ -293,100 +167,6 @@ class TestSigma:
         seed = round(1e6 * alpha + 10 * num_tail + 10 * share_below)
         ours, _ = coverage(5000, num_tail, alpha, share_below, seed)
         assert ours == pytest.approx(0.95, abs=0.02)
-
-
-class TestDegenerate:
-    @pytest.mark.parametrize(
-        ("eigenvalues", "reason"),
-        [
-            (np.zeros(20), "zero"),
-            (np.full(50, 3.0), "constant"),
-            (np.concatenate([np.zeros(20), [1.0]]), "constant"),
-            (spectrum(np.linalg.qr(np.random.default_rng(0).normal(size=(60, 60)))[0]), "constant"),
-            (np.concatenate([np.ones(20), np.full(20, 5.0)]), "distinct"),
-            (np.arange(1.0, 10.0), "9 positive eigenvalues"),
-            (np.concatenate([np.arange(1.0, 10.0), np.zeros(50)]), "9 positive eigenvalues"),
-            (np.concatenate([np.linspace(1, 1.1, 30), [3.0, 5.0, 9.0]]), "tail"),
-            (np.linspace(1, 1.5, 100), "factor of two"),
-            (np.exp(np.random.default_rng(0).exponential(100, size=100)), "1.02"),
-        ],
-    )
-    def test_no_tail(self, eigenvalues, reason):
-        fit = fitting.fit_power_law(eigenvalues)
-        assert not fit.valid
-        assert reason in fit.reason
-        values = (fit.alpha, fit.xmin, fit.ks_distance, fit.sigma, fit.sigma_classical)
-        assert not np.isnan(values).any()
-
-    def test_constant_spectrum_has_the_capped_alpha(self):
-        fit = fitting.fit_power_law(np.full(50, 3.0))
-        assert (fit.alpha, fit.ks_distance, fit.sigma) == (100, 1, math.inf)
-        assert (fit.xmin, fit.num_tail) == (3.0, 50)
-
-    def test_single_valued_tail_at_a_given_xmin(self):
-        eigenvalues = np.concatenate([np.linspace(0.1, 1, 30), np.full(20, 5.0)])
-        fit = fitting.fit_power_law(eigenvalues, xmin=5)
-        assert not fit.valid
-        assert fit.alpha == 100
-        assert "equal" in fit.reason
-
-    def test_no_powerlaw_object_without_a_tail(self):
-        with pytest.raises(ValueError, match=r"fit with a tail, .* constant"):
-            fitting.fit_power_law(np.ones(20)).to_powerlaw()
-
-
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("eigenvalues", "settings", "message"),
-        [
-            ([], {}, "empty"),
-            ([1.0, -2.0, 3.0], {}, "non-negative .* got -2; .* clip"),
-            ([1.0, np.nan], {}, "finite eigenvalues, got 1 of 2"),
-            ([1.0, np.inf], {}, "finite eigenvalues, got 1 of 2"),
-            ([-np.inf, 1.0], {}, "finite eigenvalues"),
-            (np.ones((3, 3)), {}, r"shape \(3, 3\)"),
-            (3.0, {}, r"shape \(\)"),
-            ([1j, 2j], {}, "complex"),
-            (["a", "b"], {}, "real eigenvalues"),
-            ([1.0, 2.0, 3.0], {"xmin": 4}, "at most the largest eigenvalue, 3, got 4"),
-            ([1.0, 2.0, 3.0], {"xmin": 2.5, "xmax": 2.7}, "up to xmax=2.7, 2, got 2.5"),
-            ([1.0, 2.0, 3.0], {"xmin": 2, "xmax": 1}, "xmax above xmin"),
-            ([1.0, 2.0, 3.0], {"xmax": 0.5}, "smallest"),
-            ([1.0, 2.0, 3.0], {"xmin": 0}, "positive, finite xmin"),
-            ([1.0, 2.0, 3.0], {"xmin": np.nan}, "positive, finite xmin"),
-            ([1.0, 2.0, 3.0], {"xmax": np.inf}, "leave it out"),
-            ([1.0, 2.0, 3.0], {"min_tail": 1}, "min_tail"),
-            ([1.0, 2.0, 3.0], {"ks": "both"}, "one-sided"),
-        ],
-    )
-    def test_says_what_is_wrong(self, eigenvalues, settings, message):
-        with pytest.raises(ValueError, match=message):
-            fitting.fit_power_law(eigenvalues, **settings)
-
-
-def check_any_spectrum(eigenvalues, ks, min_tail):
-    fit = fitting.fit_power_law(eigenvalues, ks=ks, min_tail=min_tail)
-    numbers = (fit.alpha, fit.xmin, fit.ks_distance, fit.sigma, fit.sigma_classical)
-    assert not np.isnan(numbers).any()
-    assert fit.valid == (not fit.reason)
-    assert 0 <= fit.ks_distance <= 1
-    if fit.valid:
-        assert np.isfinite(numbers).all()
-        assert fit.alpha > 1.02
-        assert 10 <= fit.num_tail == np.count_nonzero(eigenvalues >= fit.xmin)
-
-
-class TestAnySpectrum:
-    @settings(max_examples=150, deadline=None, derandomize=True)
-    @given(spectra(), st.sampled_from(["one-sided", "two-sided"]), st.integers(2, 30))
-    def test_gives_defined_values(self, eigenvalues, ks, min_tail):
-        check_any_spectrum(eigenvalues, ks, min_tail)
-
-    @pytest.mark.slow
-    @settings(max_examples=2000, deadline=None)
-    @given(spectra(), st.sampled_from(["one-sided", "two-sided"]), st.integers(2, 30))
-    def test_two_thousand_give_defined_values(self, eigenvalues, ks, min_tail):
-        check_any_spectrum(eigenvalues, ks, min_tail)
 
 
 class TestMany:
