@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 
-_RECORD = "record"
-_PACKAGES = ("spectral-reg", "jax", "jaxlib", "flax", "optax", "numpy")
+RECORD = "record"
+PACKAGES = ("spectral-reg", "jax", "jaxlib", "flax", "optax", "numpy")
 
 ConfigT = TypeVar("ConfigT")
 
@@ -70,7 +70,7 @@ def origin() -> dict[str, Any]:
         commit += "+"
     return {
         "commit": commit,
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -99,7 +99,7 @@ def write(folder: Path, cell: Cell, *, label: str) -> Path:
         "wall_time": cell.wall_time,
         "origin": cell.origin,
     }
-    contents: dict[str, Any] = {_RECORD: np.array(json.dumps(record)), **cell.arrays}
+    contents: dict[str, Any] = {RECORD: np.array(json.dumps(record)), **cell.arrays}
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{path.name}.{os.getpid()}"
     try:
@@ -124,8 +124,8 @@ def read(path: Path, config_class: type[ConfigT]) -> Cell[ConfigT] | None:
     try:
         # np.load leaves a damaged file open where it was given a path.
         with path.open("rb") as file, np.load(file) as contents:
-            record = json.loads(str(contents[_RECORD]))
-            arrays = {name: contents[name] for name in contents.files if name != _RECORD}
+            record = json.loads(str(contents[RECORD]))
+            arrays = {name: contents[name] for name in contents.files if name != RECORD}
         config = config_class(**record.pop("config"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -22,8 +22,8 @@ from examples import data, record
 
 NUM_CHANNELS = (16, 32, 64)
 # What the three code bases call the same thing.
-_RENAMED = {"downsample": "shortcut", "convShortcut": "shortcut", "fc": "linear"}
-_NOT_RUN = "num_batches_tracked"
+RENAMED = {"downsample": "shortcut", "convShortcut": "shortcut", "fc": "linear"}
+NOT_RUN = "num_batches_tracked"
 
 
 class Family(NamedTuple):
@@ -51,11 +51,11 @@ class Family(NamedTuple):
         return (scaled - np.array(self.mean, "f4")) / np.array(self.deviation, "f4")
 
 
-_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 FAMILIES = {
     "distiller": Family(16, False, True, 1, (0.5,) * 3, (0.5,) * 3),
-    "karanchahal": Family(64, False, False, 2, *_CIFAR),
-    "wide": Family(16, True, False, 1, *_CIFAR),
+    "karanchahal": Family(64, False, False, 2, *CIFAR),
+    "wide": Family(16, True, False, 1, *CIFAR),
 }
 
 
@@ -161,11 +161,11 @@ def family_of(params: Mapping[str, Any]) -> str:
 def _as_nnx(params: Mapping[str, Any]) -> dict[Any, Any]:
     """Converted parameters with the names that they have here, and numbers for list indices."""
     return {
-        int(name) if name.isdecimal() else _RENAMED.get(name, name): (
+        int(name) if name.isdecimal() else RENAMED.get(name, name): (
             _as_nnx(value.get("layer", value)) if isinstance(value, Mapping) else value
         )
         for name, value in params.items()
-        if name != _NOT_RUN
+        if name != NOT_RUN
     }
 
 

@@ -55,7 +55,7 @@ class Experiment(NamedTuple):
 
 
 # Told in their own way, or of this machine alone.
-_UNTOLD = {"preset", "data", "data_dir", "download", "out", "cells", "write"} | {
+UNTOLD = {"preset", "data", "data_dir", "download", "out", "cells", "write"} | {
     "plot_only",
     "seed",
     "help",
@@ -142,7 +142,7 @@ def record(parser: argparse.ArgumentParser, options: argparse.Namespace, preset:
         words += ["--data-dir", "FOLDER"]
     for action in parser._actions:
         value = getattr(options, action.dest, None)
-        if action.dest in _UNTOLD or value == action.default:
+        if action.dest in UNTOLD or value == action.default:
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         words += [action.option_strings[0], shlex.quote(text)]

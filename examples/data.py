@@ -132,7 +132,7 @@ def _mnist(folder: Path) -> tuple[Split, Split]:
     return split("train"), split("t10k")
 
 
-_READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
+READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
     "digits": _digits,
     "cifar10": _cifar10,
     "mnist": _mnist,
@@ -145,13 +145,13 @@ def _unit(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32)
 
 
-_SCALINGS = {"standardized": standardize, "unit": _unit}
+SCALINGS = {"standardized": standardize, "unit": _unit}
 
 
 def _part(split: Split, part: slice, scaling: str) -> Split:
     images, labels = (array[part] for array in split)
     pixels = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
-    return _SCALINGS[scaling](pixels), labels.astype(np.int32)
+    return SCALINGS[scaling](pixels), labels.astype(np.int32)
 
 
 def load(
@@ -182,15 +182,15 @@ def load(
     Raises:
         DataError: A name is unknown, or the files are missing, cut short or too few.
     """
-    if name not in _READERS:
-        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(_READERS)}")
-    if scaling not in _SCALINGS:
-        raise DataError(f"unknown scaling {scaling!r}: choose one of {', '.join(_SCALINGS)}")
+    if name not in READERS:
+        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(READERS)}")
+    if scaling not in SCALINGS:
+        raise DataError(f"unknown scaling {scaling!r}: choose one of {', '.join(SCALINGS)}")
     if name in NEEDS_FOLDER and data_dir is None:
         raise DataError(
             f"{name} is read from a folder: give it with --data-dir, or fetch it with --download"
         )
-    train, test = _READERS[name](Path(data_dir or "."))
+    train, test = READERS[name](Path(data_dir or "."))
     train_size = len(train[0]) - validation_size if train_size is None else train_size
     test_size = len(test[0]) if test_size is None else test_size
     for size, needed, split, what in (

@@ -38,7 +38,7 @@ PHASES = {
     "UNCLASSIFIED": ("#bbbbbb", "X"),
     "DIVERGED": ("#ffffff", "x"),
 }
-_BARS, _LAW = "#b9c4d0", "#c8102e"
+BARS, LAW = "#b9c4d0", "#c8102e"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -133,11 +133,11 @@ def spectrum(axes: Axes, layer: Layer, title: str, limits: tuple[float, float]) 
     eigenvalues = layer.eigenvalues[layer.eigenvalues > 0]
     edges = np.geomspace(*limits, 61)
     heights, _ = np.histogram(eigenvalues, edges)
-    axes.stairs(heights / layer.eigenvalues.size / np.diff(edges), edges, fill=True, color=_BARS)
+    axes.stairs(heights / layer.eigenvalues.size / np.diff(edges), edges, fill=True, color=BARS)
     x = np.geomspace(*limits, 2000)
     law = layer.fits.marchenko_pastur
     density = law.density(x)
-    axes.plot(x[density > 0], density[density > 0], color=_LAW, linewidth=1.6)
+    axes.plot(x[density > 0], density[density > 0], color=LAW, linewidth=1.6)
     if layer.has_tail:
         tail = layer.fits.power_law
         x = np.geomspace(tail.xmin, layer.lambda_max, 50)
@@ -177,8 +177,8 @@ def spectra(layers: Sequence[tuple[str, Layer]], title: str, *, name: str = "FC1
         for axes in grid.flat[max(0, len(layers) - num_columns) : len(layers)]:
             axes.set_xlabel("eigenvalue λ of WᵀW")
         handles = [
-            Patch(color=_BARS, label=f"{name}, eigenvalues"),
-            Line2D([], [], color=_LAW, label="Marchenko-Pastur fit"),
+            Patch(color=BARS, label=f"{name}, eigenvalues"),
+            Line2D([], [], color=LAW, label="Marchenko-Pastur fit"),
             Line2D([], [], color="black", linestyle="--", label="power-law fit"),
         ]
         free = list(grid.flat[len(layers) :])

@@ -26,7 +26,7 @@ from examples.config import Config
 from examples.presets import Preset, seeds_of
 from examples.rows import Group, Layer, groups, test_accuracy, train_accuracy
 
-_PAPER = Config(
+PAPER = Config(
     "mnist",
     60_000,
     10_000,
@@ -37,9 +37,9 @@ _PAPER = Config(
     learning_rate=1.0,
 )
 PRESETS = {
-    "paper": Preset(_PAPER, (32,), 1, reference=32),
+    "paper": Preset(PAPER, (32,), 1, reference=32),
     "smoke": Preset(
-        dataclasses.replace(_PAPER, data="digits", train_size=64, test_size=32, epochs=1),
+        dataclasses.replace(PAPER, data="digits", train_size=64, test_size=32, epochs=1),
         (32,),
         1,
         reference=32,

@@ -9,7 +9,7 @@ from flax import nnx
 
 import fitting
 
-_EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256
 
 # The columns of a run's `localization_*` arrays: fitting.LocalizationMeasures twice.
 LOCALIZATION = (
@@ -55,12 +55,12 @@ def accuracy(
 ) -> float:
     """Gives the share of the images that the network answers right."""
     correct = 0
-    for start in range(0, len(images), _EVALUATION_BATCH):
-        batch = images[start : start + _EVALUATION_BATCH]
+    for start in range(0, len(images), EVALUATION_BATCH):
+        batch = images[start : start + EVALUATION_BATCH]
         # A last batch of another size would be compiled anew.
-        padding = [(0, _EVALUATION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
+        padding = [(0, EVALUATION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)]
         answers = _predict(graph, params, batch_stats, np.pad(batch, padding))
-        expected = labels[start : start + _EVALUATION_BATCH]
+        expected = labels[start : start + EVALUATION_BATCH]
         correct += int((np.asarray(answers)[: len(batch)] == expected).sum())
     return correct / len(images)
 

@@ -9,12 +9,12 @@ from flax import nnx
 
 # A normal cut at two standard deviations has 0.8796 of its deviation. Keras did not correct for it
 # when the papers' networks were trained; JAX does.
-_CUT_DEVIATION = 0.87962566103423978
-_CHUNK = 32
+CUT_DEVIATION = 0.87962566103423978
+CHUNK = 32
 
 INITS = {
     "glorot": nnx.initializers.glorot_normal(),
-    "original": nnx.initializers.variance_scaling(_CUT_DEVIATION**2, "fan_avg", "truncated_normal"),
+    "original": nnx.initializers.variance_scaling(CUT_DEVIATION**2, "fan_avg", "truncated_normal"),
 }
 
 
@@ -49,10 +49,10 @@ def chunked(layer: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.A
         layer: From `[n, height, width, channels]` to the same.
         images: `[n, height, width, channels]`.
     """
-    if len(images) <= _CHUNK or jax.default_backend() != "cpu":
+    if len(images) <= CHUNK or jax.default_backend() != "cpu":
         return layer(images)
-    starts = range(0, len(images), _CHUNK)
-    return jnp.concatenate([layer(images[start : start + _CHUNK]) for start in starts])
+    starts = range(0, len(images), CHUNK)
+    return jnp.concatenate([layer(images[start : start + CHUNK]) for start in starts])
 
 
 class MiniAlexNet(nnx.Module):

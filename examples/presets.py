@@ -37,7 +37,7 @@ class Preset(NamedTuple):
 
 
 ALL = (500, 250, 100, 50, 32, 16, 8, 4, 2)
-_CIFAR10 = Config("cifar10", 50_000, 10_000, batch_size=32, epochs=100, loss="mse")
+CIFAR10 = Config("cifar10", 50_000, 10_000, batch_size=32, epochs=100, loss="mse")
 
 PRESETS = {
     "demo": Preset(
@@ -49,7 +49,7 @@ PRESETS = {
     # What 2 cores do in two hours. At ten times the papers' learning rate, so that the noise, which
     # is the learning rate over the batch size, is that of their b = 50 to 0.8.
     "small": Preset(
-        dataclasses.replace(_CIFAR10, train_size=2000, epochs=25, learning_rate=0.1),
+        dataclasses.replace(CIFAR10, train_size=2000, epochs=25, learning_rate=0.1),
         (500, 250, 100, 50, 32, 16, 8),
         5,
         reference=32,
@@ -57,10 +57,10 @@ PRESETS = {
         strengths=3,
     ),
     # What the paper's text says. It leaves the loss open; its script has the squared error.
-    "paper": Preset(_CIFAR10, ALL, 5, reference=32),
+    "paper": Preset(CIFAR10, ALL, 5, reference=32),
     # What the authors' script does. Of its 100 epochs, 45 hold 90 % of the learning rate.
     "original": Preset(
-        dataclasses.replace(_CIFAR10, batch_size=16, epochs=45, decay=0.95, init="original"),
+        dataclasses.replace(CIFAR10, batch_size=16, epochs=45, decay=0.95, init="original"),
         ALL,
         3,
         reference=32,

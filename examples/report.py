@@ -37,12 +37,12 @@ def _layer_columns(group: Group, name: str) -> list[str]:
     ]
 
 
-_NAMES = {"mini_alexnet": "MiniAlexNet", "tiny": "A tiny network", "lenet5": "LeNet5"}
+NAMES = {"mini_alexnet": "MiniAlexNet", "tiny": "A tiny network", "lenet5": "LeNet5"}
 
 
 def network(config: Config) -> str:
     """Says what is trained on what."""
-    return f"{_NAMES[config.network]} on {config.data}, {config.train_size:,} images"
+    return f"{NAMES[config.network]} on {config.data}, {config.train_size:,} images"
 
 
 def by_batch_size(config: Config) -> tuple[str, str]:

@@ -18,11 +18,11 @@ from examples.penalties import make_optimizer
 from examples.steps import State, Step, Totals, initial, step_of
 
 LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
-_NUM_IMAGES_FOR_NORMS = 1024
-_NUM_IMAGES_PER_EPOCH_TEST = 1000
-_MAX_MEASURED = 100
-_NUM_IMAGES_BETWEEN_MEASUREMENTS = 5000
-_LEAST_MEASURED = 8
+NUM_IMAGES_FOR_NORMS = 1024
+NUM_IMAGES_PER_EPOCH_TEST = 1000
+MAX_MEASURED = 100
+NUM_IMAGES_BETWEEN_MEASUREMENTS = 5000
+LEAST_MEASURED = 8
 
 OnImages = Callable[[int], object]
 
@@ -68,10 +68,8 @@ def measured_epochs(epochs: int, num_images: int) -> list[int]:
     A measurement looks at 2,000 images and takes two decompositions. Where that is much beside an
     epoch's training, every second or third is measured, but eight at least; of many, a hundred.
     """
-    every = min(
-        -(-_NUM_IMAGES_BETWEEN_MEASUREMENTS // num_images), max(1, epochs // _LEAST_MEASURED)
-    )
-    number = min(_MAX_MEASURED, -(-epochs // every))
+    every = min(-(-NUM_IMAGES_BETWEEN_MEASUREMENTS // num_images), max(1, epochs // LEAST_MEASURED))
+    number = min(MAX_MEASURED, -(-epochs // every))
     return [0, *np.unique(np.linspace(every, epochs, number).round().astype(int)).tolist()]
 
 
@@ -82,7 +80,7 @@ class _Record:
         self.config, self.dataset = config, dataset
         self.graph, self.params, self.batch_stats = initial(config)
         self.labels = _labels(config, dataset)
-        self.images_for_norms = jnp.asarray(dataset.train_images[:_NUM_IMAGES_FOR_NORMS])
+        self.images_for_norms = jnp.asarray(dataset.train_images[:NUM_IMAGES_FOR_NORMS])
         self.epochs = measured_epochs(config.epochs, config.train_size)
         self.metrics: dict[str, Any] = {
             "epochs": self.epochs,
@@ -114,7 +112,7 @@ class _Record:
             self.arrays.setdefault("norms", []).append(totals.norms)
         if number in self.epochs:
             self._measure(state.params)
-            some = slice(_NUM_IMAGES_PER_EPOCH_TEST)
+            some = slice(NUM_IMAGES_PER_EPOCH_TEST)
             images, labels = self.dataset.test_images[some], self.dataset.test_labels[some]
             stats = self._statistics(state)
             share = measures.accuracy(self.graph, state.params, stats, images, labels)

@@ -74,7 +74,7 @@ def _minimize_truncated(
     return (float(x[0]), float(x[1])) if value < without else None
 
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 def _truncated_moments(
@@ -90,9 +90,9 @@ def _truncated_moments(
     end = min(45 / slope, top + math.log(45 / weight + offset))
     panels = max(8, math.ceil(end / 2))
     half = end / panels / 2
-    y = ((half * (2 * np.arange(panels) + 1))[:, np.newaxis] + half * _NODES).ravel()
+    y = ((half * (2 * np.arange(panels) + 1))[:, np.newaxis] + half * NODES).ravel()
     scaled = np.exp(y - top) - offset
-    mass = np.exp(-slope * y - weight * scaled) * np.tile(half * _WEIGHTS, panels)
+    mass = np.exp(-slope * y - weight * scaled) * np.tile(half * WEIGHTS, panels)
     total = float(np.sum(mass))
     mass /= total
     statistics = np.stack([y, scaled])

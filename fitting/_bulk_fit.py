@@ -18,16 +18,16 @@ from ._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 SPIKE_QUANTILE = 0.999
 # Ranks of the bulk that set the scale: the lowest are rigid but nearly 0, the highest are where
 # tails bleed in.
-_WINDOW = (0.1, 0.7)
-_MIN_EIGENVALUES = 10
+WINDOW = (0.1, 0.7)
+MIN_EIGENVALUES = 10
 # Beyond, the products that the fit takes leave float64.
-_RANGE = (1e-140, 1e140)
+RANGE = (1e-140, 1e140)
 # Share of the eigenvalues by which the bulk may miss the law. For pure noise the largest miss
 # shrinks as 1/M, far below it; a spectrum without a bulk misses by a fifth or more.
-_KS_CUT = 0.08
+KS_CUT = 0.08
 
-_ANGLES = np.linspace(0.0, np.pi, 1025)
-_SINE, _COSINE = np.sin(_ANGLES), np.cos(_ANGLES)
+ANGLES = np.linspace(0.0, np.pi, 1025)
+SINE, COSINE = np.sin(ANGLES), np.cos(ANGLES)
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,12 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     long, short = check_shape(values, shape)
     num_zeros = count_zeros(values, long)
     positive = values[num_zeros:]
-    if not _RANGE[0] < values[-1] < _RANGE[1] and positive.size:
+    if not RANGE[0] < values[-1] < RANGE[1] and positive.size:
         reason = f"the largest eigenvalue is {values[-1]:.2g}, at the end of float64; rescale"
         return _nothing(shape, num_zeros, reason)
-    if positive.size < _MIN_EIGENVALUES:
+    if positive.size < MIN_EIGENVALUES:
         return _nothing(
-            shape, num_zeros, f"{positive.size} positive eigenvalues; {_MIN_EIGENVALUES} are needed"
+            shape, num_zeros, f"{positive.size} positive eigenvalues; {MIN_EIGENVALUES} are needed"
         )
     bulk = _fit_bulk(positive, long, 0)
     if num_zeros:
@@ -163,7 +163,7 @@ def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> Marc
     reason = ""
     if positive[0] == positive[-1]:
         reason = "all positive eigenvalues are equal"
-    elif bulk.ks_distance > _KS_CUT + 2 / positive.size:
+    elif bulk.ks_distance > KS_CUT + 2 / positive.size:
         reason = f"the bulk misses the law by {bulk.ks_distance:.2g} of its eigenvalues"
     return MarchenkoPasturFit(
         shape=(int(shape[0]), int(shape[1])),
@@ -214,13 +214,13 @@ def _fit_bulk(values: NDArray[np.float64], long: int, num_cut: int) -> _Bulk:
     while True:
         n, m = long - num_out, columns - num_out
         law = MarchenkoPastur(n / m)
-        count = m * law.cdf_of_angle(_ANGLES)
+        count = m * law.cdf_of_angle(ANGLES)
         if num_out:
-            count += np.arctan2(_SINE, strengths[:, None] + _COSINE).sum(axis=0) / np.pi
+            count += np.arctan2(SINE, strengths[:, None] + COSINE).sum(axis=0) / np.pi
         bulk = values[: m - num_cut]
-        first, last = (round(share * bulk.size) for share in _WINDOW)
+        first, last = (round(share * bulk.size) for share in WINDOW)
         ranks = np.arange(num_cut + first, num_cut + max(last, first + 1)) + 0.5
-        quantiles = law.eigenvalue_of_angle(np.interp(ranks, count, _ANGLES))
+        quantiles = law.eigenvalue_of_angle(np.interp(ranks, count, ANGLES))
         variance = quantiles @ bulk[first : first + ranks.size] / (quantiles @ quantiles) / n
         # The centre of the Tracy-Widom law, not a spike's threshold: what bleeds over the edge must
         # not count as bulk, and to drop the largest noise eigenvalue now and then costs nothing.
@@ -234,7 +234,7 @@ def _fit_bulk(values: NDArray[np.float64], long: int, num_cut: int) -> _Bulk:
         height = (values[values.size - num_out :] / (variance * n) - 1 - root**2) / (2 * root)
         strengths = np.exp(np.arccosh(np.maximum(height, 1.0)))
     law = MarchenkoPastur(law.Q, float(variance * n))
-    expected = np.interp(law.angle_of_eigenvalue(bulk), _ANGLES, count)
+    expected = np.interp(law.angle_of_eigenvalue(bulk), ANGLES, count)
     after = np.arange(num_cut + 1, m + 1)
     miss = np.maximum(np.abs(expected - after), np.abs(expected - after + 1)).max() / bulk.size
     return _Bulk(float(variance), num_out, num_cut, min(float(miss), 1.0), law)

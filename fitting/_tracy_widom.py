@@ -11,23 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 from ._matrix import check_sides
 
 # The law is 0 or 1 to 1e-11 outside; the kernel has decayed to 1e-16 at the reach.
-_SUPPORT = (-8.5, 10.0)
-_REACH = 22.0
+SUPPORT = (-8.5, 10.0)
+REACH = 22.0
 
 
 @lru_cache(maxsize=1)
 def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     nodes, weights = np.polynomial.legendre.leggauss(48)
-    return (nodes + 1) * _REACH / 2, np.sqrt(weights * _REACH / 2)
+    return (nodes + 1) * REACH / 2, np.sqrt(weights * REACH / 2)
 
 
 @lru_cache(maxsize=4096)
 def _cdf(s: float) -> float:
     if math.isnan(s):
         return s
-    if s <= _SUPPORT[0]:
+    if s <= SUPPORT[0]:
         return 0.0
-    if s >= _SUPPORT[1]:
+    if s >= SUPPORT[1]:
         return 1.0
     # scipy takes longer to import than numpy, and most users of the package never come here
     from scipy.special import airy
@@ -88,7 +88,7 @@ def tracy_widom_quantile(p: float) -> float:
         raise ValueError(f"expected a probability between 0 and 1, both excluded, got {p}")
     from scipy.optimize import brentq
 
-    return float(brentq(lambda s: _cdf(s) - p, *_SUPPORT, xtol=1e-10))
+    return float(brentq(lambda s: _cdf(s) - p, *SUPPORT, xtol=1e-10))
 
 
 def largest_eigenvalue_law(shape: tuple[int, int]) -> tuple[float, float]:

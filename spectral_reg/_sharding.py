@@ -133,7 +133,7 @@ def _on_blocks(
     if mesh is None:
         return product(W, *small, layout=blocks.layout_of(PartitionSpec(), W.ndim))
     if AxisType.Auto in mesh.axis_types:
-        return _AUTO[product](W, *small)
+        return AUTO[product](W, *small)
     spec = jax.typeof(W).sharding.spec
     layout = blocks.layout_of(spec, W.ndim)
     batch = PartitionSpec(*spec[: W.ndim - 2])
@@ -156,7 +156,7 @@ def _is_explicit(mesh: AbstractMesh) -> bool:
     return AxisType.Explicit in mesh.axis_types
 
 
-_AUTO = {
+AUTO = {
     blocks.gram: for_partitioner(blocks.gram, False),
     blocks.squared_column_norms: for_partitioner(blocks.squared_column_norms, False),
     blocks.gram_times: for_partitioner(blocks.gram_times, False),

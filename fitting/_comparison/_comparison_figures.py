@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ._comparison import Comparison
 
 # Dark and light, so that greyscale tells them apart; the markers say it again.
-_COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
-_MARKERS = "osD^vP"
-_LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
+COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
+MARKERS = "osD^vP"
+LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
 
 
 def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -33,12 +33,12 @@ def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
                 figures["alpha_hat.png"] = _reference_figure(comparison)
             figures["metrics.png"] = _metrics_figure(comparison)
         # More models than there are markers are no picture of their layers.
-        if comparison.layers is not None and len(comparison.values) <= len(_MARKERS):
+        if comparison.layers is not None and len(comparison.values) <= len(MARKERS):
             figures["layers.png"] = _layers_figure(comparison.layers, list(comparison.values.index))
         if not figures:
             raise ValueError(
                 "there is nothing to draw: expected a quality of each model, or layers that up to "
-                f"{len(_MARKERS)} models share"
+                f"{len(MARKERS)} models share"
             )
         folder.mkdir(parents=True, exist_ok=True)
         return [save_figure(figure, folder / name) for name, figure in figures.items()]
@@ -78,10 +78,10 @@ def _scatter(axes: Axes, comparison: Comparison, name: str, *, labels: bool) -> 
     x, y = comparison.values[name], comparison.quality
     assert y is not None
     row = comparison.table.loc[name]
-    axes.plot(x, y, "o", color=_COLOURS[0], markersize=5 if labels else 4)
+    axes.plot(x, y, "o", color=COLOURS[0], markersize=5 if labels else 4)
     if np.isfinite(row["slope"]):
         ends = np.array([x.min(), x.max()])
-        axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=_COLOURS[3], zorder=0)
+        axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=COLOURS[3], zorder=0)
     title = f"R² {row['r2']:.2f}, τ {row['tau']:+.2f}, p {row['tau_p']:.1g}"
     if not labels:
         title = f"{name}\n{title}"
@@ -119,11 +119,11 @@ def _layers_figure(layers: pd.DataFrame, models: list[str]) -> Figure:
 
     depth = np.arange(len(layers))
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
-    for axes, quantity in zip(figure.subplots(2, 2, sharex=True).flat, _LAYER_PANELS, strict=True):
+    for axes, quantity in zip(figure.subplots(2, 2, sharex=True).flat, LAYER_PANELS, strict=True):
         for number, model in enumerate(models):
             if model not in layers[quantity]:
                 continue
-            style = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 3.5}
+            style = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 3.5}
             values = layers[quantity][model].astype("float64")
             axes.plot(depth, values, linestyle="", label=model, alpha=0.8, **style)
         axes.set_title(

@@ -17,9 +17,9 @@ from ._unit import Unit
 
 Rows = list[tuple[dict[str, Any], NDArray[np.float64]]]
 
-_PLAN = "evaluation.json"
-_UNITS = "weights"
-_ROWS = "rows"
+PLAN = "evaluation.json"
+UNITS = "weights"
+ROWS = "rows"
 
 
 class Finished:
@@ -39,10 +39,10 @@ class Finished:
         self._folder = folder
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"out is {folder}, a file; expected a folder, or a name for a new one")
-        plan = folder / _PLAN
+        plan = folder / PLAN
         if plan.exists():
             _check(folder, _read_plan(plan), what, resume)
-        (folder / _UNITS).mkdir(parents=True, exist_ok=True)
+        (folder / UNITS).mkdir(parents=True, exist_ok=True)
         with written_whole(plan) as partial:
             partial.write_text(json.dumps(what, indent=1))
 
@@ -51,7 +51,7 @@ class Finished:
         try:
             # np.load leaves a damaged file open where it was given a path.
             with self._path(unit).open("rb") as file, np.load(file) as contents:
-                rows = json.loads(str(contents[_ROWS]))
+                rows = json.loads(str(contents[ROWS]))
                 return [(row, contents[str(number)]) for number, row in enumerate(rows)]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -62,7 +62,7 @@ class Finished:
         arrays = {str(number): values for number, (_, values) in enumerate(rows)}
         with written_whole(path) as partial, partial.open("wb") as file:
             text = json.dumps([row for row, _ in rows])
-            np.savez(file, allow_pickle=False, **{_ROWS: np.array(text)}, **arrays)
+            np.savez(file, allow_pickle=False, **{ROWS: np.array(text)}, **arrays)
             file.flush()
             os.fsync(file.fileno())
 
@@ -70,7 +70,7 @@ class Finished:
         # Names have slashes, and two may differ in case alone.
         digest = hashlib.sha256(unit.name.encode()).hexdigest()[:8]
         readable = "".join(c if c.isalnum() else "-" for c in unit.name)[-80:]
-        return self._folder / _UNITS / f"{readable}-{digest}.npz"
+        return self._folder / UNITS / f"{readable}-{digest}.npz"
 
 
 def describe(

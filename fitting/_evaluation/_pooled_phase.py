@@ -11,7 +11,7 @@ from .._phases import PhaseResult, classify_phase
 from .._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 
 # Variation of the matrices' squared norms up to which they share one variance, beside chance's.
-_SAME_VARIANCE = 0.02
+SAME_VARIANCE = 0.02
 
 
 def classify_pooled(
@@ -36,7 +36,7 @@ def classify_pooled(
     variation = float(np.std(squared_norms) / np.mean(squared_norms))
     # By chance the squared norms of Gaussian noise scatter by this share.
     chance = (2 / (shape[0] * shape[1])) ** 0.5
-    if variation > _SAME_VARIANCE + 2 * chance:
+    if variation > SAME_VARIANCE + 2 * chance:
         return (
             f"{num_matrices} spectra pooled whose squared norms vary by {variation:.0%}: noise of "
             "one variance would not, and only that has one Marchenko-Pastur law"

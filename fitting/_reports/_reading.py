@@ -168,14 +168,14 @@ def left_out(report: Report) -> list[Remark]:
     return remarks
 
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def fold(reasons: Iterable[str]) -> list[tuple[str, int]]:
     """Reasons and their counts, one for those that differ in their numbers alone: as ranges."""
     alike: dict[str, list[list[str]]] = {}
     for reason in reasons:
-        alike.setdefault(_NUMBER.sub("\0", reason), []).append(_NUMBER.findall(reason))
+        alike.setdefault(NUMBER.sub("\0", reason), []).append(NUMBER.findall(reason))
     folded = []
     for text, numbers in alike.items():
         for column in zip(*numbers, strict=True):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ._report import Report
 
 Row = dict[str, Any]
-_NUM_ROWS, _NUM_COLUMNS = 5, 2
-PER_PAGE = _NUM_ROWS * _NUM_COLUMNS
-_BARS, _LAW, _DOTS = "#b9c4d0", "#c8102e", "#123a6b"
+NUM_ROWS, NUM_COLUMNS = 5, 2
+PER_PAGE = NUM_ROWS * NUM_COLUMNS
+BARS, LAW, DOTS = "#b9c4d0", "#c8102e", "#123a6b"
 
 
 def label(row: Row, *, length: int = 44) -> str:
@@ -56,16 +56,16 @@ def draw_spectra(report: Report, rows: Sequence[Row]) -> Figure:
     """Tail on log-log axes and bulk on linear ones, for up to a page of matrices."""
     from matplotlib.figure import Figure
 
-    num_rows = -(-len(rows) // _NUM_COLUMNS)
+    num_rows = -(-len(rows) // NUM_COLUMNS)
     figure = Figure(figsize=(13.0, 1.0 + 2.3 * num_rows))
-    grid = figure.subplots(num_rows, 2 * _NUM_COLUMNS, squeeze=False)
+    grid = figure.subplots(num_rows, 2 * NUM_COLUMNS, squeeze=False)
     height = figure.get_figheight()
     figure.subplots_adjust(
         left=0.052, right=0.99, top=1 - 0.75 / height, bottom=0.5 / height, wspace=0.2, hspace=0.6
     )
     figure.legend(handles=_key(), loc="upper center", ncols=5)
-    for i in range(num_rows * _NUM_COLUMNS):
-        line, column = divmod(i, _NUM_COLUMNS)
+    for i in range(num_rows * NUM_COLUMNS):
+        line, column = divmod(i, NUM_COLUMNS)
         loglog, linear = grid[line, 2 * column : 2 * column + 2]
         if i >= len(rows):
             loglog.set_axis_off()
@@ -85,7 +85,7 @@ def draw_spectra(report: Report, rows: Sequence[Row]) -> Figure:
             continue
         _draw_tail(loglog, row, eigenvalues)
         _draw_bulk(linear, row, eigenvalues)
-        if line == num_rows - 1 or i + _NUM_COLUMNS >= len(rows):
+        if line == num_rows - 1 or i + NUM_COLUMNS >= len(rows):
             loglog.set_xlabel("eigenvalue λ")
             linear.set_xlabel("eigenvalue λ")
     return figure
@@ -95,10 +95,10 @@ def _key() -> list[Artist]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=_DOTS, marker=".", linestyle="", label="eigenvalues"),
-        Line2D([], [], color=_LAW, label="fit: power law, Marchenko-Pastur"),
+        Line2D([], [], color=DOTS, marker=".", linestyle="", label="eigenvalues"),
+        Line2D([], [], color=LAW, label="fit: power law, Marchenko-Pastur"),
         Line2D([], [], color="0.5", linestyle=":", label="xmin, where the tail starts"),
-        Line2D([], [], color=_LAW, linestyle="--", linewidth=0.8, label="λ+, where noise ends"),
+        Line2D([], [], color=LAW, linestyle="--", linewidth=0.8, label="λ+, where noise ends"),
         Line2D([], [], color="black", marker="v", markersize=4, linestyle="", label="spikes"),
     ]
 
@@ -121,7 +121,7 @@ def _draw_tail(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     """The share of eigenvalues at or above each, free of bins, with the power law's."""
     positive = np.sort(eigenvalues[eigenvalues > 0])[::-1]
     share = np.arange(1, positive.size + 1) / eigenvalues.size
-    axes.plot(positive, share, ".", color=_DOTS, markersize=2.5)
+    axes.plot(positive, share, ".", color=DOTS, markersize=2.5)
     axes.set(xscale="log", yscale="log", ylabel="share ≥ λ")
     # The last few decades: what lies far below says nothing here.
     axes.set_xlim(max(positive[-1], positive[0] * 1e-5) / 1.4, positive[0] * 1.6)
@@ -129,7 +129,7 @@ def _draw_tail(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     if row["valid"]:
         x = np.array([row["xmin"], positive[0]])
         law = row["num_tail"] / eigenvalues.size * (x / row["xmin"]) ** (1 - row["alpha"])
-        axes.plot(x, law, color=_LAW, linewidth=1.6)
+        axes.plot(x, law, color=LAW, linewidth=1.6)
         axes.axvline(row["xmin"], color="0.5", linewidth=0.8, linestyle=":")
         note = f"α = {row['alpha']:.2f} ± {row['sigma']:.2f}\ntail of {row['num_tail']}"
     axes.minorticks_off()
@@ -143,12 +143,12 @@ def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     num_bins = int(np.clip(2 * np.sqrt(eigenvalues.size), 12, 80))
     heights, edges = np.histogram(eigenvalues, num_bins, (0, limit))
     heights = heights / eigenvalues.size / np.diff(edges)
-    axes.stairs(heights, edges, fill=True, color=_BARS)
+    axes.stairs(heights, edges, fill=True, color=BARS)
     note = "no Marchenko-Pastur bulk"
     if law:
         x = np.linspace(0, min(law.lambda_plus, limit), 400)[1:]
-        axes.plot(x, law.density(x), color=_LAW, linewidth=1.4)
-        axes.axvline(law.lambda_plus, color=_LAW, linewidth=0.8, linestyle="--")
+        axes.plot(x, law.density(x), color=LAW, linewidth=1.4)
+        axes.axvline(law.lambda_plus, color=LAW, linewidth=0.8, linestyle="--")
         spikes = [spike for spike in law.spikes if spike <= limit]
         ground = axes.get_xaxis_transform()
         axes.plot(

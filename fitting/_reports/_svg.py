@@ -15,10 +15,10 @@ from ._spectrum_figures import Row, bulk_end, bulk_law, label
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT, FLOOR = 240, 130, 108
-_DECADES = 5.0
-_NUM_POINTS, _NUM_BINS = 16, 24
-_SPACED = (np.geomspace, np.linspace)
-_MANY = 1000
+DECADES = 5.0
+NUM_POINTS, NUM_BINS = 16, 24
+SPACED = (np.geomspace, np.linspace)
+MANY = 1000
 
 
 def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
@@ -28,7 +28,7 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
         return ""
     positive = [np.sort(s[s > 0])[::-1] for s in spectra]
     top = np.log10(max(s[0] for s in positive))
-    low = max(np.log10(min(s[-1] for s in positive)), top - _DECADES)
+    low = max(np.log10(min(s[-1] for s in positive)), top - DECADES)
     # Equal eigenvalues differ by rounding, which is not to fill the width.
     span = max(top - low, 0.05)
     lowest = 1 / max(s.size for s in spectra)
@@ -47,8 +47,8 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
     parts = []
     for values, spectrum in zip(positive, spectra, strict=True):
         # Even in their logarithm for the tail, even in themselves for the rest.
-        num_points = _NUM_POINTS if len(rows) == 1 else _NUM_POINTS // 2
-        ranks = np.concatenate([spaced(1, values.size, num_points) for spaced in _SPACED])
+        num_points = NUM_POINTS if len(rows) == 1 else NUM_POINTS // 2
+        ranks = np.concatenate([spaced(1, values.size, num_points) for spaced in SPACED])
         ranks = np.unique(ranks.round().astype(int))
         ranks = ranks[np.log10(values[ranks - 1]) >= low - 1e-9]
         style = "e" if len(rows) == 1 else "e many"
@@ -67,7 +67,7 @@ def bulk(row: Row, eigenvalues: Array) -> str:
         return ""
     law = bulk_law(row, eigenvalues)
     limit = bulk_end(eigenvalues, law)
-    counts, edges = np.histogram(eigenvalues, _NUM_BINS, (0, limit * 1.02))
+    counts, edges = np.histogram(eigenvalues, NUM_BINS, (0, limit * 1.02))
     density = counts / eigenvalues.size / np.diff(edges)
 
     def x(value: Any) -> Array:
@@ -123,7 +123,7 @@ def alpha_by_depth(rows: Sequence[Row]) -> str:
         phase = row["phase"] or "UNCLASSIFIED"
         name = escape(f"{label(row)}: α {row['alpha']:.2f} ± {row['sigma']:.2f}")
         # To be pointed at; of thousands of dots none can be.
-        title = f"<title>{name}</title>" if len(rows) < _MANY else ""
+        title = f"<title>{name}</title>" if len(rows) < MANY else ""
         parts.append(
             f'<circle class="{phase}" cx="{x:.1f}" cy="{y(row["alpha"]):.0f}" r="3.2">'
             f"{title}</circle>"
