@@ -9,7 +9,6 @@ gradient on a 4096 x 384 matrix.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 
 import fitting
 import spectral_reg as sr
+from benchmarks.timing import call_times
 from fitting._checkpoints import open_checkpoint
 
 ESTIMATORS = {
@@ -71,12 +71,7 @@ def milliseconds(estimator: sr.SpectralMetric) -> float:
     W = jax.random.normal(jax.random.key(0), (4096, 384))
     function = jax.jit(jax.value_and_grad(lambda W: sr.alpha(W, estimator=estimator)))
     jax.block_until_ready(function(W))
-    times = []
-    for _ in range(15):
-        start = time.perf_counter()
-        jax.block_until_ready(function(W))
-        times.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times))
+    return 1e3 * float(np.median(call_times(lambda: jax.block_until_ready(function(W)), 15)))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import spectral_reg as sr
+from benchmarks.turns import in_turns, timed
 from spectral_reg._tracking import initial_vectors, tracked_eigenvalues
 
 SHAPES = ((768, 192), (4096, 384), (4096, 1024), (4096, 2048))
@@ -127,15 +128,9 @@ def measure_batch(shape: tuple[int, int, int], num_rounds: int) -> None:
     stack = jax.random.normal(jax.random.key(0), shape)
     layers = list(stack)
     together = jax.jit(jax.value_and_grad(lambda stack: jnp.sum(sr.alpha(stack))))
-    in_turn = jax.jit(jax.value_and_grad(lambda layers: sum(sr.alpha(W) for W in layers)))
-    seconds = []
-    for _ in range(num_rounds + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(together(stack))
-        middle = time.perf_counter()
-        jax.block_until_ready(in_turn(layers))
-        seconds.append((middle - start, time.perf_counter() - middle))
-    batch, alone = np.array(seconds[1:]).T
+    one_by_one = jax.jit(jax.value_and_grad(lambda layers: sum(sr.alpha(W) for W in layers)))
+    runs = {"batch": timed(lambda: together(stack)), "alone": timed(lambda: one_by_one(layers))}
+    batch, alone = in_turns(runs, num_rounds, steps=1).values()
     print(
         f"{shape[0]} of {shape[1]:4} x {shape[2]:3}{np.median(batch) * 1e3:10.1f}"
         f"{np.median(alone) * 1e3:12.1f}{np.median(batch / alone):8.2f}",

@@ -8,18 +8,16 @@ median over the rounds. The pair of two runs without a penalty says what the mac
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 import spectral_reg as sr
 from benchmarks.spectrum import naive_alpha, tracking_products
+from benchmarks.turns import Run, in_turns, timed
 from examples import data
 from examples.config import Config
 from examples.steps import State, initial, make_step
@@ -63,7 +61,7 @@ SETTINGS: dict[str, tuple[Any, dict[str, Any]] | None] = {
 }
 
 
-def prepare(setting: tuple[Any, dict[str, Any]] | None, config: Config) -> Callable[[int], float]:
+def prepare(setting: tuple[Any, dict[str, Any]] | None, config: Config) -> Run:
     """A function that runs some steps and gives the seconds one took."""
     graph, params, batch_stats = initial(config)
     sgd = optax.sgd(config.learning_rate, momentum=config.momentum)
@@ -82,17 +80,13 @@ def prepare(setting: tuple[Any, dict[str, Any]] | None, config: Config) -> Calla
     state = State(params, batch_stats, optimizer.init(params))
     rng = np.random.default_rng(0)
 
-    def run(num_steps: int) -> float:
+    def one() -> State:
         nonlocal state
-        start = time.perf_counter()
-        for _ in range(num_steps):
-            batch = rng.integers(len(images), size=config.batch_size, dtype=np.int32)
-            state, _ = step(state, images, labels, batch)
-        jax.block_until_ready(state)
-        return (time.perf_counter() - start) / num_steps
+        batch = rng.integers(len(images), size=config.batch_size, dtype=np.int32)
+        state, _ = step(state, images, labels, batch)
+        return state
 
-    run(2)
-    return run
+    return timed(one)
 
 
 def main() -> None:
@@ -104,22 +98,17 @@ def main() -> None:
     options = parser.parse_args()
     config = Config("digits", 1536, 261, options.batch_size, epochs=1)
     runs = {name: prepare(setting, config) for name, setting in SETTINGS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    with tqdm(total=options.rounds * len(runs), unit="block") as bar:
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                seconds[name].append(run(options.steps))
-                bar.update()
-    base = np.array(seconds["no penalty"])
+    seconds = in_turns(runs, options.rounds, options.steps)
+    base = seconds["no penalty"]
     device = jax.devices()[0].device_kind
     print(f"MiniAlexNet, b = {options.batch_size}, {device}, jax {jax.__version__}")
     print(
         f"{'penalty on FC1 and FC2':30} {'ms a step':>10} {'added ms':>9} {'ratio':>6}  (quartiles)"
     )
     for name, times in seconds.items():
-        ratio = np.array(times) / base
+        ratio = times / base
         low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
-        added = np.median(np.array(times) - base)
+        added = np.median(times - base)
         print(
             f"{name:30} {np.median(times) * 1e3:10.1f} {added * 1e3:9.1f} {middle:6.3f}"
             f"  ({low:.3f} to {high:.3f})"

@@ -25,6 +25,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.turns import Run, in_turns, timed
 from examples.config import Config
 from examples.data import Dataset
 from examples.mini_alexnet import chunked, max_pool
@@ -39,22 +40,6 @@ CONV2 = 2 * 10 * 10 * 25 * 96 * 256
 DENSE = 2 * (4096 * 384 + 384 * 192 + 192 * 10)
 FLOPS = 2 * CONV1 + 3 * (CONV2 + DENSE)
 SIDE = 2048
-
-Run = Callable[[int], float]
-
-
-def timed(step: Callable[[], Any]) -> Run:
-    """Gives a function that runs some steps and tells the seconds of one."""
-
-    def run(number: int) -> float:
-        start = time.perf_counter()
-        for _ in range(number):
-            result = step()
-        jax.block_until_ready(result)
-        return (time.perf_counter() - start) / number
-
-    run(2)
-    return run
 
 
 def our_step(config: Config, images: np.ndarray, labels: np.ndarray) -> Run:
@@ -168,15 +153,6 @@ def parts(config: Config) -> dict[str, Run]:
     }
 
 
-def compare(runs: dict[str, Run], rounds: int, steps: int) -> dict[str, np.ndarray]:
-    """Seconds of a step of each, round by round, in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            seconds[name].append(run(steps))
-    return {name: np.array(times) for name, times in seconds.items()}
-
-
 def ensemble(config: Config, num_seeds: int) -> None:
     """Prints the time of an ensemble against its runs one by one, compilation left out."""
     rng = np.random.default_rng(0)
@@ -225,7 +201,7 @@ def main() -> None:
             "step in PyTorch": torch_step(config, images, labels),
             "product": product(),
         } | parts(config)
-        seconds = compare(runs, options.rounds, steps=max(2, 64 // size))
+        seconds = in_turns(runs, options.rounds, steps=max(2, 64 // size))
         rate = 2 * SIDE**3 / seconds["product"].min()
         floor = size * FLOPS / rate
         step = seconds["step"]
