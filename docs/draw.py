@@ -1,12 +1,11 @@
-"""Draws the figures of the theory pages, from matrices made up for them.
+"""Draws the figures of the pages, from matrices made up for them.
 
 python -m docs.draw
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import fitting
-import spectral_reg as sr
 from benchmarks.phases import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
+from docs import draw_estimators, draw_penalties
 from examples.figures import DARK, LIGHT, STYLE
 
 FOLDER = Path(__file__).parent / "figures"
@@ -120,40 +119,22 @@ def draw_phases() -> Figure:
     return figure
 
 
-def draw_estimators() -> Figure:
-    """What lowering alpha by each estimator asks of every eigenvalue of one spectrum."""
-    rng = np.random.default_rng(0)
-    values = jnp.asarray(eigenvalues(rng.standard_t(3, (768, 384))), jnp.float32)
-    estimators = {
-        "hill()": sr.hill(),
-        "smooth_hill()": sr.smooth_hill(),
-        "smooth_hill(low=0.01)": sr.smooth_hill(low=0.01),
-        "soft_csn()": sr.soft_csn(),
-        "frozen_csn()": sr.frozen_csn(),
-    }
-    figure = Figure(figsize=(9.6, 2.6), layout="constrained")
-    rank = np.arange(1, values.size + 1)
-    for axes, (name, estimator) in zip(
-        figure.subplots(1, 5, sharex=True, sharey=True), estimators.items(), strict=True
-    ):
-        # Relative to each eigenvalue, since alpha sees their logarithms.
-        force = -np.asarray(jax.grad(estimator)(values) * values)
-        for chosen, color in ((force > 0, DARK["color"]), (force < 0, LAW)):
-            axes.vlines(rank[chosen], 0, force[chosen], color=color, linewidth=1)
-        axes.axhline(0, color="0.6", linewidth=0.6)
-        axes.set(title=name, xlabel="rank", xscale="log")
-        axes.set_yscale("symlog", linthresh=1e-3)
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    figure.axes[0].set_ylabel("-∂α / ∂ ln λ")
-    return figure
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "noise": draw_noise,
+    "tails": draw_tails,
+    "phases": draw_phases,
+    **draw_estimators.FIGURES,
+    **draw_penalties.FIGURES,
+}
 
 
 def main() -> None:
     """Writes the figures beside the pages."""
-    FOLDER.mkdir(exist_ok=True)
-    for draw in (draw_noise, draw_tails, draw_phases, draw_estimators):
+    for name, draw in FIGURES.items():
+        path = FOLDER / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context(STYLE | {"savefig.dpi": 110}):
-            draw().savefig(FOLDER / f"{draw.__name__.removeprefix('draw_')}.png")
+            draw().savefig(path)
 
 
 if __name__ == "__main__":

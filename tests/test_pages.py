@@ -13,7 +13,7 @@ from fitting._command_line import main
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"  # whose Python pytest runs as doctests
-PAGES = [ROOT / "examples/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+) -->\n\n?)?^```python\n(?P<code>.*?)^```$", re.M | re.S
 )

@@ -48,8 +48,8 @@ def train_step(model, optimizer, x, y):
     return loss
 
 
-# The metric: the smoothed alpha over tails from 1 % of the spectrum on, as docs/penalties.md
-# recommends for steering. Untrained, the layer has 7.8.
+# The metric: the smoothed alpha over tails from 1 % of the spectrum on, as
+# docs/penalties/target.md recommends for steering. Untrained, the layer has 7.8.
 broad_alpha = sr.spectral_metric(sr.smooth_hill(low=0.01))
 penalty = sr.add_spectral_penalty(
     sr.target(broad_alpha, 2.5), 0.1, mask=sr.by_path("hidden/kernel"), tracking="warm"
