@@ -145,10 +145,16 @@ def explicit(runs: Mapping[str, Group], cells: Iterable[Cell[Config]]) -> list[C
     strong = [c for c in cells if c.config.penalty == "l2" and not c.config.norm_matched]
     if not strong:
         return [*claims, _missing("R5", text)]
-    collapsed = [c.config.strength for c in strong if row(c).layers["fc1"].phase == "RANK_COLLAPSE"]
+    collapsed = sorted(
+        {
+            (c.config.strength, c.config.batch_size)
+            for c in strong
+            if row(c).layers["fc1"].phase == "RANK_COLLAPSE"
+        }
+    )
     strengths = sorted({cell.config.strength for cell in strong})
-    shown = f"from {min(collapsed):g} on" if collapsed else "at none"
-    tried = f"{shown}, of {', '.join(f'{strength:g}' for strength in strengths)}"
+    seen = ", ".join(f"at {strength:g} with b = {size}" for strength, size in collapsed)
+    tried = f"{seen or 'at none'}, of {', '.join(f'{strength:g}' for strength in strengths)}"
     return [*claims, Claim("R5", text, bool(collapsed), tried)]
 
 

@@ -2,8 +2,9 @@
 
     python -m examples.training_dynamics --preset demo
 
-The papers' Figure 3. The baseline, the same with L2 and with dropout, and on random labels; what
-the bulk and the spikes look like after some epochs, and on how few inputs their directions lie.
+The papers' Figure 3. The baseline, the same with L2, with so much of it that the rank collapses,
+with dropout, and on random labels; what the bulk and the spikes look like after some epochs, and on
+how few inputs their directions lie.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from examples import command, figures, report, sweep
 from examples.cells import Cell
 from examples.config import Config
 from examples.measures import LOCALIZATION
+from examples.penalties import penalized
 from examples.presets import Preset, seeds_of
 from examples.rows import Group, groups, row, test_accuracy, train_accuracy
 
@@ -42,6 +44,8 @@ def variants(preset: Preset) -> dict[str, Config]:
     return {
         "baseline": base,
         "L2": dataclasses.replace(base, penalty="l2", strength=1e-4),
+        # Left alone, singular values would shrink by e^-6 over the run.
+        "strong L2": penalized(base, "l2", 3.0),
         "dropout": dataclasses.replace(
             base, penalty="dropout", strength=0.5, dense_norm=dense_norm
         ),
