@@ -44,8 +44,8 @@ def variants(preset: Preset) -> dict[str, Config]:
     return {
         "baseline": base,
         "L2": dataclasses.replace(base, penalty="l2", strength=1e-4),
-        # Left alone, singular values would shrink by e^-6 over the run.
-        "strong L2": penalized(base, "l2", 3.0),
+        # Left alone, singular values would shrink by e^-20 over the run.
+        "strong L2": penalized(base, "l2", 10.0),
         "dropout": dataclasses.replace(
             base, penalty="dropout", strength=0.5, dense_norm=dense_norm
         ),

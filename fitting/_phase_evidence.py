@@ -22,6 +22,9 @@ class PhaseCuts:
         collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
             makes one without exact zeros,
         collapse_share: if what lies above the gap also holds this share of the squared norm.
+        cliff: The same where the rest is no bulk, as a strong weight decay leaves it: minus the
+            logarithm of the chance that a power law falls so far from one eigenvalue to the next,
+            where nine tenths of the spectrum lie below a hundredth of the largest eigenvalue.
         unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
             (those above its edge, and of the rest its Kolmogorov-Smirnov distance) where the rest
             no longer passes for a bulk with something added.
@@ -40,6 +43,7 @@ class PhaseCuts:
     zero_share: float = 0.1
     collapse_gap: float = 10.0
     collapse_share: float = 0.7
+    cliff: float = 10.0
     unexplained: float = 0.2
     tail_distance: float = 0.1
     detached: float = 0.2
@@ -77,7 +81,11 @@ def gather_evidence(
         negligible = int(np.count_nonzero(values < 1e-6 * values[-1]))
         evidence["zero_share"] = max(negligible, bulk.num_zeros) / count
     share = outliers.size / count
+    num_above, cliff = _cliff(values, tail.alpha)
     numbers = {
+        "num_above_cliff": num_above,
+        "cliff": cliff,
+        "cliff_share": values[count - num_above :].sum() / values.sum(),
         "num_outliers": float(outliers.size),
         "outlier_share": share,
         "bulk_ks_distance": bulk.ks_distance,
@@ -93,3 +101,20 @@ def gather_evidence(
         "tail_distance_cut": distance_cut,
     }
     return evidence | {name: float(number) for name, number in numbers.items()}
+
+
+def _cliff(values: NDArray[np.float64], alpha: float) -> tuple[int, float]:
+    """How many eigenvalues stand above the steepest fall, and how unlikely that is: see `cliff`.
+
+    In a power law k ln(lambda_k / lambda_{k+1}) is exponential with mean 1 / (alpha - 1) (Renyi,
+    1953). The decayed rest has the fit's small alpha; above 1.5 it would make the fall less likely.
+    """
+    most = values.size // 10
+    above = np.arange(2, most + 1)
+    top = np.maximum(values[::-1][: most + 1], np.finfo(float).tiny)
+    if not above.size or np.mean(values < 0.01 * values[-1]) < 0.9:
+        return 0, 0.0
+    rate = min(alpha, 1.5) - 1 if alpha > 1 else 0.5
+    falls = above * np.log(top[1:-1] / top[2:]) * rate
+    steepest = int(falls.argmax())
+    return int(above[steepest]), float(falls[steepest])

@@ -174,6 +174,11 @@ def _decide(
     if bulk.valid and collapsed and evidence["collapse_share"] > cuts.collapse_share:
         held = f"they hold {evidence['collapse_share']:.0%} of the squared norm"
         return Phase.RANK_COLLAPSE, (above, apart, held)
+    steep = evidence["cliff"] > cuts.cliff and evidence["cliff_share"] > cuts.collapse_share
+    if steep:
+        fall = f"a cliff lies below the largest {evidence['num_above_cliff']:.0f}"
+        held = f"they hold {evidence['cliff_share']:.0%} of the squared norm"
+        return Phase.RANK_COLLAPSE, (fall, held)
 
     misses = f"the Marchenko-Pastur law leaves {evidence['unexplained']:.0%} unexplained"
     straight = evidence["tail_distance"] <= evidence["tail_distance_cut"]

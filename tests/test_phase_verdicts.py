@@ -107,3 +107,22 @@ def test_a_mean_is_one_spike(name, num_spikes):
 )
 def test_what_looks_like_a_signal_or_a_tail(name, phase):
     assert classify_phase(entries(name)).phase is phase
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_strong_weight_decay_leaves_a_cliff_below_the_classes(seed):
+    # As L2 left FC1 of MiniAlexNet: ten eigenvalues, and a rest that decays over many orders.
+    rng = np.random.default_rng(seed)
+    classes = rng.uniform(0.05, 1, size=10)
+    rest = 0.003 * np.exp(-np.sort(rng.exponential(2.0, size=374)))
+    result = classify_phase(np.concatenate([classes, rest]), (4096, 384))
+    assert result.phase is Phase.RANK_COLLAPSE
+    assert result.reasons[0] == "a cliff lies below the largest 10"
+
+
+def test_a_power_law_has_no_cliff():
+    rng = np.random.default_rng(0)
+    for alpha in (1.5, 2.0, 3.0):
+        tails = (1 - rng.random((100, 200))) ** (-1 / (alpha - 1))
+        phases = [classify_phase(tail, (400, 200)).phase for tail in tails]
+        assert phases.count(Phase.RANK_COLLAPSE) <= 1
