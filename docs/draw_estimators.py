@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 import fitting
 import spectral_reg as sr
 from benchmarks.phases import Array, eigenvalues, gaussian_spectrum, noise
+from docs.draw_forces import bars, force
 from examples.figures import DARK, LIGHT
 
 ESTIMATORS = {
@@ -41,18 +41,9 @@ def student() -> Array:
 
 def forces(axes: Axes, estimator: Callable[[jax.Array], jax.Array]) -> None:
     """What lowering alpha asks of every eigenvalue of one spectrum."""
-    values = jnp.asarray(student(), jnp.float32)
-    rank = np.arange(1, values.size + 1)
-    # Relative to each eigenvalue, since alpha sees their logarithms.
-    force = -np.asarray(jax.grad(estimator)(values) * values)
-    for chosen, color in ((force > 0, DARK["color"]), (force < 0, "#c8102e")):
-        axes.vlines(rank[chosen], 0, force[chosen], color=color, linewidth=1)
-    axes.axhline(0, color="0.6", linewidth=0.6)
-    axes.set(xlabel="rank", xscale="log", xlim=(0.8, rank[-1] * 1.2))
     axes.set_yscale("symlog", linthresh=1e-3)
-    axes.set(ylim=(-300, 300), yticks=(-100, -1, -0.01, 0, 0.01, 1, 100))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    bars(axes, force(estimator, student()))
+    axes.set(xlabel="rank", ylim=(-300, 300), yticks=(-100, -1, -0.01, 0, 0.01, 1, 100))
 
 
 def pure(exponent: float, rng: np.random.Generator) -> Array:
@@ -121,9 +112,9 @@ def draw_estimators(*names: str) -> Figure:
     figure = Figure(figsize=(9.6, 2.6 * len(names)), layout="constrained")
     for name, row in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
         estimator = ESTIMATORS[name]
-        force, whole, bulk, noisy = row
-        forces(force, estimator)
-        force.set(title="force to lower it", ylabel="-∂α / ∂ ln λ")
+        pull, whole, bulk, noisy = row
+        forces(pull, estimator)
+        pull.set(title="force to lower it", ylabel="-∂α / ∂ ln λ")
         values(whole, estimator, pure)
         whole.set(title="power law", ylabel="alpha")
         whole.legend(whole.containers, ["exact fit (CSN)", name], loc="upper left", fontsize=8)

@@ -15,6 +15,7 @@ from matplotlib.ticker import NullFormatter
 
 import spectral_reg as sr
 from benchmarks.phases import Array, bulk_spikes
+from docs.draw_forces import bars, force
 from examples.figures import DARK, LIGHT
 
 SHAPE = (384, 192)
@@ -73,39 +74,27 @@ def descend(
     return np.sort(np.vstack([start, path]).astype(np.float64) ** 2)[:, ::-1]
 
 
-def by_rank(axes: Axes) -> None:
-    """Makes the axis one of ranks."""
-    axes.set(xscale="log", xlabel="rank of the eigenvalue")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
 def spectra(axes: Axes, before: Array, after: dict[str, Array]) -> None:
     """A spectrum before descent, and after one or two."""
-    by_rank(axes)
     axes.plot(RANKS, before, label="before", **BEFORE)
     for (label, values), style in zip(after.items(), (DARK, LIGHT), strict=False):
         axes.plot(RANKS, values, label=label, markersize=3, **style)
-    axes.set(yscale="log", ylabel="eigenvalue")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(xscale="log", xlabel="rank of the eigenvalue", yscale="log", ylabel="eigenvalue")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     axes.legend(loc="lower left")
 
 
 def forces(axes: Axes, metric: sr.SpectralMetric, spectrum: Array) -> None:
-    """What lowering a metric asks of each eigenvalue: more of it above zero, less below."""
-    by_rank(axes)
-    values = jnp.asarray(spectrum, jnp.float32)
-    # Times each eigenvalue, since what counts is by which factor it moves.
-    force = -np.asarray(jax.grad(metric.of_eigenvalues)(values) * values)
-    largest = np.abs(force).max()
-    for chosen, color in ((force > 0, DARK["color"]), (force < 0, "#c8102e")):
-        axes.vlines(RANKS[chosen], 0, force[chosen] / largest, color=color, linewidth=1)
-    axes.axhline(0, color="0.6", linewidth=0.6)
+    """What lowering a metric asks of each eigenvalue."""
+    pull = force(metric.of_eigenvalues, spectrum)
+    largest = np.abs(pull).max()
     axes.set_yscale("symlog", linthresh=1e-3, linscale=0.5)
-    axes.set(xlim=(0.8, RANKS[-1] * 1.2), ylim=(-3, 3), ylabel="force (largest = 1)")
+    bars(axes, pull / largest)
+    axes.set(xlabel="rank of the eigenvalue", ylim=(-3, 3), ylabel="force (largest = 1)")
     axes.set_yticks(
         [-1, -0.1, -0.01, 0, 0.01, 0.1, 1], ["-1", "-.1", "-.01", "0", ".01", ".1", "1"]
     )
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"force to lower it, largest {largest:.2g}")
 
 

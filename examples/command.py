@@ -69,14 +69,15 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Reads an argument that is a whole number from 1 on."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_positive(part) for part in text.split(",")}, reverse=True))
+    return tuple(sorted({positive(part) for part in text.split(",")}, reverse=True))
 
 
 def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
@@ -105,9 +106,9 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
         " first that is given",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="the first; a whole number from 0 on")
-    parser.add_argument("--seeds", type=_positive, help="how many; default: what the preset has")
-    parser.add_argument("--epochs", type=_positive, help="other than the preset's")
-    parser.add_argument("--train-size", type=_positive, help="images, other than the preset's")
+    parser.add_argument("--seeds", type=positive, help="how many; default: what the preset has")
+    parser.add_argument("--epochs", type=positive, help="other than the preset's")
+    parser.add_argument("--train-size", type=positive, help="images, other than the preset's")
     parser.add_argument("--batch-sizes", type=_sizes, help="other than the preset's, as 500,32,8")
     parser.add_argument(
         "--ensembles",

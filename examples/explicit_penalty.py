@@ -206,11 +206,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what the batch sizes have in common; default: see above",
     )
-    parser.add_argument("--search-size", type=int, help="training images of the search")
-    parser.add_argument("--search-epochs", type=int, help="epochs of the search at the reference")
+    parser.add_argument(
+        "--search-size", type=command.positive, help="training images of the search"
+    )
+    parser.add_argument(
+        "--search-epochs", type=command.positive, help="epochs of the search at the reference"
+    )
     parser.add_argument(
         "--validation-size",
-        type=int,
+        type=command.positive,
         help="images that the search is judged on, those that follow its training images; default:"
         " the last tenth of the training images",
     )

@@ -22,7 +22,7 @@ class PhaseCuts:
         collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
             makes one without exact zeros,
         collapse_share: if what lies above the gap also holds this share of the squared norm.
-        cliff: The same where the rest is no bulk, as a strong weight decay leaves it: minus the
+        cliff: The same whatever the rest is, as a strong weight decay leaves no bulk: minus the
             logarithm of the chance that a power law falls so far from one eigenvalue to the next,
             where nine tenths of the spectrum lie below a hundredth of the largest eigenvalue.
         unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
@@ -107,7 +107,8 @@ def _cliff(values: NDArray[np.float64], alpha: float) -> tuple[int, float]:
     """How many eigenvalues stand above the steepest fall, and how unlikely that is: see `cliff`.
 
     In a power law k ln(lambda_k / lambda_{k+1}) is exponential with mean 1 / (alpha - 1) (Renyi,
-    1953). The decayed rest has the fit's small alpha; above 1.5 it would make the fall less likely.
+    1953). The larger alpha, the less likely a fall; no more than 1.5 is taken from the fit, which
+    is one of the decayed rest.
     """
     most = values.size // 10
     above = np.arange(2, most + 1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-# Equinox calls the weight of each ``weight``, whatever it is.
+# Equinox calls the weight of each ``weight``, whatever it is, but those of the cells.
 KINDS = {
     "Linear": "dense",
     "Conv": "conv",
