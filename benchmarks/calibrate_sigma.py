@@ -6,7 +6,7 @@ Fits planted power laws (five kinds of body below the tail, alpha 1.8 to 4, tail
 and prints, for each, the coverage of alpha +- 1.96 (alpha - 1) / sqrt(num_tail) and the factor that
 would make it 95 %. The factor hardly depends on body and alpha and a little on the number in the
 tail, so a (1 - b / num_tail) serves: a is `SEARCH_FACTOR` and b `SEARCH_CORRECTION` in
-fitting/_power_law.py, those with the smallest largest miss.
+fitting/_power_laws/_power_law.py, those with the smallest largest miss.
 """
 
 import math
@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fitting import _scan
+from fitting._power_laws import _scan
 
 ALPHAS = (1.8, 2.5, 3.2, 4.0)
 TAILS = (50, 100, 200, 350, 1000)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import fitting
-from fitting._reports._reading import caveats, fold, left_out, verdicts
+from fitting._reports._remarks import caveats, fold, left_out, verdicts
 from fitting._reports._table import show
 
 RNG = np.random.default_rng(0)

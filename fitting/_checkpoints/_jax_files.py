@@ -16,8 +16,8 @@ import spectral_reg as sr
 from spectral_reg._axes import equinox_axes
 from spectral_reg._equinox import equinox_kind
 
+from ._errors import CheckpointError, missing_package, reading
 from ._naming import is_training_state, keys_in_order, natural_order
-from ._reading import CheckpointError, missing_package, reading
 from ._tensor import Tensor, in_memory, merge, reason_of_type, without_values
 
 MSGPACK = ".msgpack"

@@ -12,6 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from ._errors import MAX_COMPRESSION, missing_package, reading
 from ._keras_layers import (
     Layers,
     configured_layer,
@@ -22,7 +23,6 @@ from ._keras_layers import (
     variable_name,
 )
 from ._naming import is_training_state
-from ._reading import MAX_COMPRESSION, missing_package, reading
 from ._tensor import Tensor, merge, reason_of_type, without_values
 
 KERAS = (".keras", ".h5", ".hdf5")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ._errors import MAX_COMPRESSION, reading
 from ._naming import flax_named, keys_in_order
-from ._reading import MAX_COMPRESSION, reading
 from ._tensor import Tensor, reason_of_type, without_values
 
 NPZ = ".npz"

@@ -12,7 +12,7 @@ import numpy as np
 
 from spectral_reg._from_torch import flax_path
 
-from ._reading import missing_package, reading
+from ._errors import missing_package, reading
 from ._safetensors_files import read_bytes
 from ._tensor import Tensor, in_memory, merge, transposed, without_values
 

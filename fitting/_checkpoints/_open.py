@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ._errors import CheckpointError, reading
 from ._jax_files import MSGPACK, find_orbax, open_msgpack, open_orbax, open_pytree
 from ._keras_files import KERAS, open_keras
 from ._naming import flax_named
@@ -11,7 +12,6 @@ from ._nnx_modules import is_nnx_module, open_nnx_module
 from ._numpy_files import NPZ, open_npz
 from ._onnx_files import ONNX, open_onnx
 from ._quantized import mark_quantized
-from ._reading import CheckpointError, reading
 from ._safetensors_files import SAFETENSORS, read_safetensors
 from ._sharded import INDEX, find_checkpoint, read_index
 from ._tensor import Tensor

@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from ._errors import reading
 from ._naming import natural_order
-from ._reading import reading
 from ._tensor import Tensor, without_values
 
 SAFETENSORS = ".safetensors"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ._errors import CheckpointError, reading
 from ._naming import keys_in_order
-from ._reading import CheckpointError, reading
 from ._tensor import Tensor, merge
 
 INDEX = ".index.json"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ._errors import missing_package, reading
 from ._naming import flax_named
-from ._reading import missing_package, reading
 from ._safetensors_files import read_bytes
 from ._tensor import Tensor
 from ._torch_tensors import (

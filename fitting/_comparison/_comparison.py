@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .._evaluation._evaluate import evaluate
-from .._plain import nested, nested_records
+from .._json_values import nested, nested_records
 from .._reports._report import Report, is_report, load_report
 from .._whole_file import written_whole
 from ._comparison_reading import read_comparison

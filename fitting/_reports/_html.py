@@ -17,7 +17,7 @@ from .._whole_file import written_whole
 from . import _svg
 from ._figures import PHASES
 from ._html_table import COLUMNS, headings, layer_rows, phase_dot
-from ._reading import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
+from ._remarks import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
 from ._spectrum_figures import Row
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from . import _svg
-from ._reading import fold
+from ._remarks import fold
 from ._spectrum_figures import Row
 
 if TYPE_CHECKING:

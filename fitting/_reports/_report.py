@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .._checkpoints import INDEX
-from .._plain import records
+from .._json_values import records
 from .._whole_file import written_whole
 from ._columns import layers_table
 from ._figures import plot_report

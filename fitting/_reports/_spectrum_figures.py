@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
+from .._random_matrices._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

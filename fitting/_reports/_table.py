@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ._reading import fold, phase_counts
+from ._remarks import fold, phase_counts
 from ._report import Report
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .._power_law import fit_power_law
+from .._power_laws._power_law import fit_power_law
 from ._summary import log_alpha_norm
 
 if TYPE_CHECKING:

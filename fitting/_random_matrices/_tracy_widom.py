@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._matrix import check_sides
+from .._checks import check_sides
 
 # The law is 0 or 1 to 1e-11 outside; the kernel has decayed to 1e-16 at the reach.
 SUPPORT = (-8.5, 10.0)

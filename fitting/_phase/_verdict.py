@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
-from ._matrix import check_matrix, check_shape
-from ._phase_evidence import PhaseCuts, gather_evidence
-from ._power_law import PowerLawFit, fit_power_law
-from ._spectrum import sorted_spectrum
+from .._checks import check_matrix, check_shape, sorted_spectrum
+from .._power_laws._power_law import PowerLawFit, fit_power_law
+from .._random_matrices._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
+from ._evidence import PhaseCuts, gather_evidence
 
 
 class Phase(enum.Enum):

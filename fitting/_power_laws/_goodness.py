@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._log_spectrum import log_spectrum
 from ._power_law import PowerLawFit, tail_of
-from ._spectrum import log_spectrum
 
 # Values simulated at a time: small enough to stay in cache, large enough to forget Python.
 BLOCK = 1 << 18

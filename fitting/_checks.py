@@ -1,9 +1,43 @@
-"""What is asked of a matrix and of its shape, and what chance makes of a matrix."""
+"""What is asked of eigenvalues, of a matrix and of its shape."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+def sorted_spectrum(eigenvalues: ArrayLike) -> NDArray[np.float64]:
+    """Eigenvalues as a sorted float64 vector, or a ValueError that says what is wrong with them."""
+    values = np.asarray(eigenvalues)
+    if values.ndim != 1:
+        raise ValueError(
+            f"expected eigenvalues as a vector, got an array of shape {values.shape}; "
+            "for a matrix pass its squared singular values"
+        )
+    if values.size == 0:
+        raise ValueError("expected at least one eigenvalue, got an empty array")
+    if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        # bfloat16 and its kin are no subtype of np.number, yet cast well
+        try:
+            values = values.astype(np.float64, casting="same_kind")
+        except TypeError:
+            raise ValueError(
+                f"expected real eigenvalues, got dtype {values.dtype}; cast them to float64"
+            ) from None
+    values = np.sort(values.astype(np.float64, copy=False))
+    # NaN sorts to the end and -inf to the front: the two ends say it all
+    if not np.isfinite(values[-1]) or not np.isfinite(values[0]):
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise ValueError(
+            f"expected finite eigenvalues, got {bad} of {values.size} that are NaN or infinite; "
+            "look for NaN in the weights"
+        )
+    if values[0] < 0:
+        raise ValueError(
+            f"expected non-negative eigenvalues (squared singular values), got {values[0]:.6g}; "
+            "where this is rounding in an eigensolver, clip with numpy.maximum(eigenvalues, 0)"
+        )
+    return values
 
 
 def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
@@ -41,34 +75,3 @@ def check_sides(shape: tuple[int, int]) -> tuple[int, int]:
     ):
         raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
     return int(max(shape)), int(min(shape))
-
-
-def shuffled_null(matrix: ArrayLike, *, key: int = 0) -> NDArray[np.float64]:
-    """Eigenvalues of the matrix after a shuffle of its centred entries: what chance would give.
-
-    The entries keep their distribution and lose every relation to their row and column. The mean is
-    taken out first, as a shuffle keeps it and it is a spike of size N M mean^2 of its own.
-
-    Args:
-        matrix: Weight matrix, shape [rows, cols].
-        key: Seed of the shuffle.
-
-    Returns:
-        Squared singular values, descending, shape [min(rows, cols)]; an input for
-        ``fit_marchenko_pastur`` with the same shape. Costs one shuffle and one decomposition.
-
-    Raises:
-        ValueError: If the matrix is not two-dimensional or has NaN or infinite entries.
-
-    Example:
-        >>> import numpy as np, fitting
-        >>> ones_and_twos = np.repeat([[1.0, 2.0]], 100, axis=0).repeat(20, axis=1)
-        >>> fitting.shuffled_null(ones_and_twos, key=1)[0] < 0.2 * (ones_and_twos**2).sum()
-        np.True_
-
-    References:
-        C. Martin and M. Mahoney, 2021, sigma_shuf.
-    """
-    entries = check_matrix(matrix)
-    shuffled = np.random.default_rng(key).permutation((entries - entries.mean()).ravel())
-    return np.linalg.svd(shuffled.reshape(entries.shape), compute_uv=False) ** 2

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_shape, sorted_spectrum
 from ._marchenko_pastur import MarchenkoPastur
-from ._matrix import check_shape
-from ._spectrum import sorted_spectrum
 from ._spikes import SpikeSignals, spike_signals
 from ._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from ._cores import num_cores
+from .._cores import num_cores
 from ._goodness import goodness_of_fit
 from ._power_law import PowerLawFit, fit_power_law
 

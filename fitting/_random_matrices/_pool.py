@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from .._checks import check_shape, sorted_spectrum
 from ._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
-from ._matrix import check_shape
-from ._spectrum import sorted_spectrum
 
 
 @dataclass(frozen=True, eq=False)

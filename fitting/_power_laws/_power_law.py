@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import sorted_spectrum
 from ._fit_reasons import is_constant, why_no_slope, why_too_little
-from ._spectrum import log_spectrum, sorted_spectrum
+from ._log_spectrum import log_spectrum
 
 if TYPE_CHECKING:
     import powerlaw

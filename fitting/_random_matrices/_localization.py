@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_matrix
 from ._bulk_fit import fit_marchenko_pastur
-from ._matrix import check_matrix
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bulk_fit import MarchenkoPasturFit
-from ._power_law import PowerLawFit, fit_power_law
+from .._power_laws._power_law import PowerLawFit, fit_power_law
+from .._random_matrices._bulk_fit import MarchenkoPasturFit
 
 
 @dataclass(frozen=True)

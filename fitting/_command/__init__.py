@@ -1,0 +1,1 @@
+"""The command line: ``spectral-reg evaluate`` and ``spectral-reg compare``."""
