@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 import fitting
+from fitting._command._report_table import show
 from fitting._reports._remarks import caveats, fold, left_out, verdicts
-from fitting._reports._table import show
 
 RNG = np.random.default_rng(0)
 EVIL = "<script>alert('@@script@@')</script>\"><img src=x onerror=alert(1)>"

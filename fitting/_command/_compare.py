@@ -17,8 +17,8 @@ import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
 from .._comparison._comparison import Comparison, compare
-from .._comparison._comparison_reading import SIGNIFICANT
 from .._comparison._quality_table import check_quality
+from .._comparison._sentences import SIGNIFICANT
 from .._evaluation._evaluate import CONV, evaluate
 from .._reports._report import Report, is_report, load_report
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from .._checkpoints import FORMATS
 from .._evaluation._evaluate import evaluate
-from .._reports._table import show
 from .._whole_file import check_place, written_whole
 from ._compare import add_compare_command, add_conv_option, add_folder_options
+from ._report_table import show
 
 MODEL = (
     f"a checkpoint: a file ({' '.join(FORMATS)}), the .index.json of a sharded one, an Orbax "

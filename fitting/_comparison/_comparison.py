@@ -15,9 +15,9 @@ from .._evaluation._evaluate import evaluate
 from .._json_values import nested, nested_records
 from .._reports._report import Report, is_report, load_report
 from .._whole_file import written_whole
-from ._comparison_reading import read_comparison
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
+from ._sentences import read_comparison
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
 CONTROLS = ("log_num_layers", "log_num_weights")
@@ -98,7 +98,7 @@ class Comparison:
         Raises:
             ValueError: If there is neither a quality nor a shared layer to draw.
         """
-        from ._comparison_figures import plot_comparison
+        from ._figures import plot_comparison
 
         return plot_comparison(self, Path(folder))
 

@@ -56,7 +56,7 @@ def goodness_of_fit(
         True
 
     Cost: ``num_bootstrap`` fits; 0.13 s for 2,500 at 384 eigenvalues on one core
-    (``python -m benchmarks.fitting``).
+    (``python -m benchmarks.power_law``).
 
     References:
         Clauset, Shalizi and Newman 2009, section 4.1.

@@ -143,7 +143,7 @@ def fit_power_law(
         (2.5, 500, True)
 
     Cost: a sort, and a scan that takes 0.035 ms at 384 eigenvalues on one core
-    (``python -m benchmarks.fitting``). The first call of a process loads what numba compiled.
+    (``python -m benchmarks.power_law``). The first call of a process loads what numba compiled.
 
     References:
         Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data", eq. 3.1

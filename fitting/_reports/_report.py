@@ -19,7 +19,7 @@ from .._json_values import records
 from .._whole_file import written_whole
 from ._columns import layers_table
 from ._figures import plot_report
-from ._html import write_html
+from ._page._html import write_html
 from ._summary import summarize
 from ._weightwatcher import weightwatcher_table
 

@@ -1,6 +1,6 @@
-"""Times the other fitters; run by benchmarks/fitting.py in the environment that it makes for them.
+"""Times the other fitters; run by benchmarks/power_law.py in the environment that it makes for them.
 
-python fitting_peers.py spectra.npz   ->   {"peer": {"spectrum": [seconds, alpha]}} as JSON
+python power_law_peers.py spectra.npz   ->   {"peer": {"spectrum": [seconds, alpha]}} as JSON
 """
 
 import contextlib

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ._remarks import fold, phase_counts
-from ._report import Report
+from .._reports._remarks import fold, phase_counts
+from .._reports._report import Report
 
 Row = dict[str, Any]
 

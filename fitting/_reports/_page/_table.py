@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from .._remarks import fold
+from .._spectrum_figures import Row
 from . import _svg
-from ._remarks import fold
-from ._spectrum_figures import Row
 
 if TYPE_CHECKING:
-    from ._report import Report
+    from .._report import Report
 
 
 class Column(NamedTuple):

@@ -1,6 +1,6 @@
 """The power-law fitter beside its peers: time and alpha, on one core, in one run.
 
-    python -m benchmarks.fitting [--quick]
+    python -m benchmarks.power_law [--quick]
 
 Peers that pin an old NumPy get an environment of their own in build/peers, made on the first run.
 Prints, for each spectrum, our time, each peer's time over ours, and the alphas (powerlawrs reports
@@ -56,7 +56,7 @@ def seconds(function: Callable[[], object], least: float = 0.2) -> float:
 
 def power_law_scan(samples: dict[str, NDArray[np.float64]]) -> None:
     """Prints the table of the search for xmin."""
-    times = peers.ask("fitters", INSTALLS, "fitting_peers.py", samples)
+    times = peers.ask("fitters", INSTALLS, "power_law_peers.py", samples)
     times["powerlaw 2.0.0"] = {}
     for name, x in samples.items():
         taken = seconds(partial(reference, x))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._figures import PHASES, TOP_ALPHA
-from ._spectrum_figures import Row, bulk_end, bulk_law, label
+from .._figures import PHASES, TOP_ALPHA
+from .._spectrum_figures import Row, bulk_end, bulk_law, label
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT, FLOOR = 240, 130, 108

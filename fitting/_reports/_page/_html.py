@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from .._whole_file import written_whole
+from ..._whole_file import written_whole
+from .._figures import PHASES
+from .._remarks import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
+from .._spectrum_figures import Row
 from . import _svg
-from ._figures import PHASES
-from ._html_table import COLUMNS, headings, layer_rows, phase_dot
-from ._remarks import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
-from ._spectrum_figures import Row
+from ._table import COLUMNS, headings, layer_rows, phase_dot
 
 if TYPE_CHECKING:
-    from ._report import Report
+    from .._report import Report
 
 
 def write_html(report: Report, path: str | Path, *, title: str, progress: bool) -> Path:

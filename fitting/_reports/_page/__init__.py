@@ -1,0 +1,1 @@
+"""The page of a report: its parts, its template and its script."""
