@@ -22,7 +22,7 @@ PEER = "weightwatcher==0.7.7"
 
 def spectra() -> dict[str, tuple[np.ndarray, int]]:
     """Ascending eigenvalues of noise with variance 1/N and signals, and the number of signals."""
-    from benchmarks.phases import edge, eigenvalues, noise, plant
+    from tests.planted_spectra import edge, eigenvalues, noise, plant
 
     made = {}
     for shape in ((384, 192), (600, 600), (1024, 512), (4096, 384)):
@@ -42,8 +42,8 @@ def spectra() -> dict[str, tuple[np.ndarray, int]]:
 
 def main() -> None:
     """Prints a row for each spectrum and the ratio over all of them."""
-    from benchmarks.phases import edge
     from fitting import fit_marchenko_pastur
+    from tests.planted_spectra import edge
 
     made = spectra()
     arrays = {name: values for name, (values, _) in made.items()}

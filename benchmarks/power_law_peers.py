@@ -1,4 +1,4 @@
-"""Times the other fitters; run by benchmarks/power_law.py in the environment that it makes for them.
+"""Times the other fitters; run by benchmarks/power_law.py in an environment made for them.
 
 python power_law_peers.py spectra.npz   ->   {"peer": {"spectrum": [seconds, alpha]}} as JSON
 """

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import fitting
-from benchmarks.phases import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
 from docs import draw_estimators, draw_penalties
 from examples.figures import DARK, LIGHT, STYLE
+from tests.planted_spectra import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
 
 FOLDER = Path(__file__).parent / "figures"
 BARS, LAW = "#b9c4d0", "#c8102e"

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 import fitting
 import spectral_reg as sr
-from benchmarks.phases import Array, eigenvalues, gaussian_spectrum, noise
 from docs.draw_forces import bars, force
 from examples.figures import DARK, LIGHT
+from tests.planted_spectra import Array, eigenvalues, gaussian_spectrum, noise
 
 ESTIMATORS = {
     "hill()": sr.hill(),

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from benchmarks.phases import Array
 from examples.figures import DARK
+from tests.planted_spectra import Array
 
 
 def force(function: Callable[[jax.Array], jax.Array], spectrum: Array) -> Array:

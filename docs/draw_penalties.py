@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import spectral_reg as sr
-from benchmarks.phases import Array, bulk_spikes
 from docs.draw_forces import bars, force
 from examples.figures import DARK, LIGHT
+from tests.planted_spectra import Array, bulk_spikes
 
 SHAPE = (384, 192)
 NUM_STEPS = 200

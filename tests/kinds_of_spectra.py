@@ -1,8 +1,7 @@
 """Spectra of every kind that a fit meets, by name."""
 
 import numpy as np
-
-from benchmarks.phases import gaussian_spectrum
+from planted_spectra import gaussian_spectrum
 
 
 def pareto(generator, alpha, size, xmin=1.0):

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from planted_spectra import edge, eigenvalues, gaussian_spectrum, noise, plant
 from scipy.integrate import quad
 
 import fitting
-from benchmarks.phases import edge, eigenvalues, gaussian_spectrum, noise, plant
 
 
 def fit(matrix):

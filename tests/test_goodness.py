@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from planted_spectra import gaussian_spectrum
 from scipy.stats import kstest
 
 import fitting
-from benchmarks.phases import gaussian_spectrum
 
 
 def planted(generator, num_tail=280, num_below=120, alpha=2.5):

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from planted_spectra import haar, noise
 
 import fitting
-from benchmarks.phases import haar, noise
 from fitting import localization
 
 

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from planted_spectra import gaussian_spectrum
 from scipy.integrate import quad, simpson, solve_ivp
 from scipy.special import airy
 
 import fitting
-from benchmarks.phases import gaussian_spectrum
 
 RATIOS = [1.0, 1.0001, 1.5, 10.667, 1e4]
 

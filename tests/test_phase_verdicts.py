@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from benchmarks.phases import (
+from planted_spectra import (
     eigenvalues,
     gaussian_spectrum,
     haar,
@@ -12,6 +11,7 @@ from benchmarks.phases import (
     heavy_spectrum,
     noise,
 )
+
 from fitting import Phase, classify_phase
 
 SEED = 41

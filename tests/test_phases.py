@@ -6,9 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-
-import fitting
-from benchmarks.phases import (
+from planted_spectra import (
     FAMILIES,
     SHAPES,
     edge,
@@ -17,6 +15,8 @@ from benchmarks.phases import (
     phases,
     plant,
 )
+
+import fitting
 from fitting import Phase, classify_phase
 
 SEED = 41

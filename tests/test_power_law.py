@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pytest
 from kinds_of_spectra import KINDS, pareto
+from planted_spectra import gaussian_spectrum
 
 import fitting
-from benchmarks.phases import gaussian_spectrum
 
 
 class TestKnownAnswers:

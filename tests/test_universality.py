@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from planted_spectra import eigenvalues
 
 import fitting
-from benchmarks.phases import eigenvalues
 
 
 @pytest.mark.parametrize(
