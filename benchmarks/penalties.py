@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 import fitting
 import spectral_reg as sr
-from examples import cells, data
-from examples.config import Config
-from examples.steps import initial
-from examples.training import train
+from examples.sweeping import cells
+from examples.training import data
+from examples.training.config import Config
+from examples.training.steps import initial
+from examples.training.training import train
 
 LAYER = "fc1"
 NUM_SEEDS = 3

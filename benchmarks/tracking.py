@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 import fitting
 import spectral_reg as sr
-from examples import data
-from examples.config import Config
-from examples.measures import eigenvalues
-from examples.steps import State, initial, make_step
-from examples.training import LAYERS
+from examples.training import data
+from examples.training.config import Config
+from examples.training.measures import eigenvalues
+from examples.training.steps import State, initial, make_step
+from examples.training.training import LAYERS
 
 # What is added to the loss: enough to move the spectrum, not so much that it decides everything.
 METRICS = {

@@ -26,12 +26,12 @@ import optax
 from flax import nnx
 
 from benchmarks.turns import Run, in_turns, timed
-from examples.config import Config
-from examples.data import Dataset
-from examples.mini_alexnet import chunked, max_pool
-from examples.penalties import make_optimizer
-from examples.steps import State, initial, make_step
-from examples.training import train, train_ensemble
+from examples.training.config import Config
+from examples.training.data import Dataset
+from examples.training.mini_alexnet import chunked, max_pool
+from examples.training.penalties import make_optimizer
+from examples.training.steps import State, initial, make_step
+from examples.training.training import train, train_ensemble
 
 # Multiplications and additions of one image, forward; backward takes as many for the weights, and
 # again as many for the inputs of every layer but the first.

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 import fitting
 from docs import draw_estimators, draw_penalties
-from examples.figures import DARK, LIGHT, STYLE
+from examples.presenting.figures import DARK, LIGHT, STYLE
 from tests.planted_spectra import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
 
 FOLDER = Path(__file__).parent / "figures"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from examples.figures import DARK
+from examples.presenting.figures import DARK
 from tests.planted_spectra import Array
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from examples import command, figures, report, sweep
-from examples.presets import Preset, seeds_of
-from examples.rows import groups
+from examples.presenting import figures, report
+from examples.presenting.rows import groups
+from examples.sweeping import command, sweep
+from examples.sweeping.presets import Preset, seeds_of
 
 PENALTY = "log_stable_rank"
 # Digits, b = 256, seed 0: FC1 stable rank 219 without, 165 at 0.1 and 106 at 0.3, which is that of

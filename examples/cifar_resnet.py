@@ -18,7 +18,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 import spectral_reg as sr
-from examples import data, record
+from examples.presenting import record
+from examples.training import data
 
 NUM_CHANNELS = (16, 32, 64)
 # What the three code bases call the same thing.

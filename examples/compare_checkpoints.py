@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import fitting
-from examples import record
-from examples.published_metrics import NORMS, PRINTED, SERIES
+from examples.papers.published_metrics import NORMS, PRINTED, SERIES
+from examples.presenting import record
 
 KARANCHAHAL = "resnet_cifar_karanchahal/{}.pth"
 DISTILLER = "distiller_resnet20/checkpoint_trained_{}.pth.tar"

@@ -21,7 +21,7 @@ from scipy import stats
 
 import fitting
 import spectral_reg as sr
-from examples import record
+from examples.presenting import record
 
 FILE = "checkpoint_trained_{}.pth.tar"
 BASELINE, FINETUNED, DENSE, CHANNELS = (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.data import CIFAR10_ARCHIVE, DataError
+from examples.training.data import CIFAR10_ARCHIVE, DataError
 
 
 class Source(NamedTuple):

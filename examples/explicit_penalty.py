@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples import command, sweep
-from examples.cells import Cell
-from examples.config import Config
-from examples.data import SIZES, DataError
-from examples.penalties import MULTIPLES, SPECTRAL, penalized
-from examples.presets import Preset, equal_updates, seeds_of
+from examples.sweeping import command, sweep
+from examples.sweeping.cells import Cell
+from examples.sweeping.presets import Preset, equal_updates, seeds_of
+from examples.training.config import Config
+from examples.training.data import SIZES, DataError
+from examples.training.penalties import MULTIPLES, SPECTRAL, penalized
 
 ENOUGH = 0.99
 Cells = Mapping[Config, Cell[Config]]
@@ -222,7 +222,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def present(finished: command.Finished) -> Sequence[Path]:
     """Draws the search and the gap, and writes the tables."""
-    from examples import penalty_report
+    from examples.presenting import penalty_report
 
     now = stages(finished.preset, finished.options, finished.cells)
     return penalty_report.present(now, finished)

@@ -23,10 +23,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples import command, figures, report, sweep
-from examples.config import Config
-from examples.presets import Preset, equal_updates, seeds_of
-from examples.rows import Group, groups, test_accuracy
+from examples.presenting import figures, report
+from examples.presenting.rows import Group, groups, test_accuracy
+from examples.sweeping import command, sweep
+from examples.sweeping.presets import Preset, equal_updates, seeds_of
+from examples.training.config import Config
 
 MARKERS = {"equal epochs": "o", "learning rates": "s", "equal updates": "^"}
 

@@ -21,10 +21,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples import command, figures, report, sweep
-from examples.config import Config
-from examples.presets import Preset, seeds_of
-from examples.rows import Group, Layer, groups, test_accuracy, train_accuracy
+from examples.presenting import figures, report
+from examples.presenting.rows import Group, Layer, groups, test_accuracy, train_accuracy
+from examples.sweeping import command, sweep
+from examples.sweeping.presets import Preset, seeds_of
+from examples.training.config import Config
 
 PAPER = Config(
     "mnist",

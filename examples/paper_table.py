@@ -17,15 +17,19 @@ from pathlib import Path
 import numpy as np
 
 import fitting
-from examples import batch_size, claims, command, learning_rate, paper, report, sweep
+from examples import batch_size, learning_rate
 from examples import training_dynamics as dynamics
-from examples.cells import every
-from examples.config import Config
-from examples.measures import LOCALIZATION
-from examples.networks import LAYERS
-from examples.presets import Preset
-from examples.record import shown, with_error
-from examples.rows import Group, Row, groups, test_accuracy, train_accuracy
+from examples.papers import claims
+from examples.papers import published_runs as paper
+from examples.presenting import report
+from examples.presenting.record import shown, with_error
+from examples.presenting.rows import Group, Row, groups, test_accuracy, train_accuracy
+from examples.sweeping import command, sweep
+from examples.sweeping.cells import every
+from examples.sweeping.presets import Preset
+from examples.training.config import Config
+from examples.training.measures import LOCALIZATION
+from examples.training.networks import LAYERS
 
 BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
 

@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 import spectral_reg as sr
-from examples import command, figures, report, sweep
-from examples.cells import Cell
-from examples.config import Config
-from examples.measures import LOCALIZATION
-from examples.penalties import penalized
-from examples.presets import Preset, seeds_of
-from examples.rows import Group, groups, row, test_accuracy, train_accuracy
+from examples.presenting import figures, report
+from examples.presenting.rows import Group, groups, row, test_accuracy, train_accuracy
+from examples.sweeping import command, sweep
+from examples.sweeping.cells import Cell
+from examples.sweeping.presets import Preset, seeds_of
+from examples.training.config import Config
+from examples.training.measures import LOCALIZATION
+from examples.training.penalties import penalized
 
 LAYERS = ("fc1", "fc2")
 Quantity = Callable[[Cell[Config], str], np.ndarray]

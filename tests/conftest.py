@@ -37,7 +37,7 @@ def trained(monkeypatch):
     """The configurations that an experiment trained, by a training that does nothing."""
     from fake_training import fake_train
 
-    from examples import sweep
+    from examples.sweeping import sweep
 
     seen = []
 

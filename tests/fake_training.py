@@ -5,9 +5,10 @@ import functools
 
 import numpy as np
 
-from examples import cells, training
-from examples.measures import LOCALIZATION
-from examples.networks import LAYERS
+from examples.sweeping import cells
+from examples.training import training
+from examples.training.measures import LOCALIZATION
+from examples.training.networks import LAYERS
 
 
 @functools.cache

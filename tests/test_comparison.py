@@ -10,7 +10,7 @@ from published_comparison import published
 from safetensors.numpy import save_file
 
 import fitting
-from examples.published_metrics import RESNET, VGG
+from examples.papers.published_metrics import RESNET, VGG
 from fitting._command._main import main
 
 RNG = np.random.default_rng(0)

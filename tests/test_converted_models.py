@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples import cifar_resnet, data
+from examples import cifar_resnet
+from examples.training import data
 
 torch = pytest.importorskip("torch", reason="needs torch, which the tests' requirements install")
 

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from examples import data
+from examples.training import data
 
 
 def test_digits_are_real_standardized_and_always_the_same():

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from fake_training import fake_train
 
-from examples import batch_size, cells, command, rows, sweep
-from examples.config import Config
-from examples.presets import PRESETS, equal_updates
+from examples import batch_size
+from examples.presenting import rows
+from examples.sweeping import cells, command, sweep
+from examples.sweeping.presets import PRESETS, equal_updates
+from examples.training.config import Config
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -143,7 +145,8 @@ def test_interrupt_keeps_the_finished_cells_and_says_so(tmp_path, monkeypatch, c
 def test_kill_loses_at_most_the_cell_in_hand(tmp_path):
     program = f"""
 import time
-from examples import batch_size, sweep
+from examples import batch_size
+from examples.sweeping import sweep
 from fake_training import fake_train
 def train(config, *rest):
     if config.penalty:

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 from fake_training import finished, noise
 
-from examples import claims, paper, rows
-from examples.config import Config
+from examples.papers import claims
+from examples.papers import published_runs as paper
+from examples.presenting import rows
+from examples.training.config import Config
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -5,8 +5,10 @@ import pytest
 from fake_training import fake_train, noise
 from rich.console import Console
 
-from examples import batch_size, cells, report, rows, sweep
-from examples.config import Config
+from examples import batch_size
+from examples.presenting import report, rows
+from examples.sweeping import cells, sweep
+from examples.training.config import Config
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

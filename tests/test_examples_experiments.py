@@ -9,21 +9,18 @@ from fake_training import fake_train, finished
 
 from examples import (
     batch_size,
-    cells,
-    command,
-    data,
     explicit_penalty,
     learning_rate,
     lenet5,
     paper_table,
-    penalty_report,
-    rows,
-    sweep,
     training_dynamics,
 )
-from examples.config import Config
-from examples.gap import closed
-from examples.presets import PRESETS
+from examples.presenting import penalty_report, rows
+from examples.presenting.gap import closed
+from examples.sweeping import cells, command, sweep
+from examples.sweeping.presets import PRESETS
+from examples.training import data
+from examples.training.config import Config
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from examples import data, measures, penalties, steps, training
-from examples.config import Config
-from examples.networks import LAYERS
+from examples.training import data, measures, penalties, steps, training
+from examples.training.config import Config
+from examples.training.networks import LAYERS
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples.mini_alexnet import MiniAlexNet, chunked, max_pool
+from examples.training.mini_alexnet import MiniAlexNet, chunked, max_pool
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from published_comparison import published
 from scipy import stats
 
 import fitting
-from examples.published_metrics import NORMS, PRINTED, RESNET, SERIES, VGG
+from examples.papers.published_metrics import NORMS, PRINTED, RESNET, SERIES, VGG
 from fitting._comparison._quality_statistics import (
     equally_good_p_value,
     partial_statistics,

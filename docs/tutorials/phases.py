@@ -13,9 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fitting
-from examples import data
-from examples.presets import PRESETS
-from examples.training import train
+from examples.sweeping.presets import PRESETS
+from examples.training import data
+from examples.training.training import train
 
 preset = PRESETS["smoke" if "--smoke" in sys.argv else "demo"]
 baseline = preset.baseline

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import NamedTuple
 
-from examples import data
-from examples.config import Config
-from examples.penalties import PENALTIES
+from examples.training import data
+from examples.training.config import Config
+from examples.training.penalties import PENALTIES
 
 
 class Preset(NamedTuple):

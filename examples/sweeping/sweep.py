@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from examples import cells, data
-from examples.config import Config
-from examples.training import OnImages, train, train_ensemble
+from examples.sweeping import cells
+from examples.training import data
+from examples.training.config import Config
+from examples.training.training import OnImages, train, train_ensemble
 
 Found = dict[Config, cells.Cell[Config]]
 # All runs of an experiment that are known from its finished cells, in the order of the report: an

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from examples import cells
+from examples.sweeping import cells
 
 
 def shown(value: float | None, style: str) -> str:

@@ -22,7 +22,7 @@ class Config:
         decay: What the learning rate is multiplied by after each epoch.
         momentum: Of SGD.
         init: Initial weights of MiniAlexNet.
-        penalty: Name in ``examples.penalties``; none if empty.
+        penalty: Name in ``training.penalties``; none if empty.
         strength: Weight of the penalty, or the rate of dropout.
         norm_matched: Whether this is the control of the run that is the same but for this field:
             without its penalty, but with its weights' Frobenius norms after every step.

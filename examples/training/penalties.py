@@ -12,8 +12,8 @@ import optax
 
 import fitting
 import spectral_reg as sr
-from examples.config import Config
-from examples.networks import LAYERS
+from examples.training.config import Config
+from examples.training.networks import LAYERS
 
 SPECTRAL = ("spectral_norm", "log_stable_rank", "alpha_target", "alpha_hat", "stable_rank_hinge")
 PENALTIES = ("l2", "dropout", *SPECTRAL)

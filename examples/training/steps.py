@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from examples.config import Config
-from examples.data import NUM_CLASSES
-from examples.networks import dropout_rate, make_network
-from examples.penalties import norms, rescale
+from examples.training.config import Config
+from examples.training.data import NUM_CLASSES
+from examples.training.networks import dropout_rate, make_network
+from examples.training.penalties import norms, rescale
 
 # What a training step takes: the state, all images and labels, and the indices of the batch;
 # where they are needed, the two numbers that its dropout is drawn from, and the norms to hold.

@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from examples.config import Config
-from examples.measures import LOCALIZATION
-from examples.rows import Group, Layer, Row, test_accuracy, train_accuracy
+from examples.presenting.rows import Group, Layer, Row, test_accuracy, train_accuracy
+from examples.training.config import Config
+from examples.training.measures import LOCALIZATION
 
 # Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
 DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}

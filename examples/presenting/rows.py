@@ -9,9 +9,9 @@ import numpy as np
 
 import fitting
 import spectral_reg as sr
-from examples.cells import Cell
-from examples.config import Config
-from examples.networks import LAYERS
+from examples.sweeping.cells import Cell
+from examples.training.config import Config
+from examples.training.networks import LAYERS
 
 
 class Layer(NamedTuple):

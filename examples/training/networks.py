@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from examples.config import Config
-from examples.mini_alexnet import MiniAlexNet, chunked, max_pool
+from examples.training.config import Config
+from examples.training.mini_alexnet import MiniAlexNet, chunked, max_pool
 
 
 class Network(Protocol):

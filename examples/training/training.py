@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from examples import measures
-from examples.config import Config
-from examples.data import NUM_CLASSES, Dataset
-from examples.networks import LAYERS as ALL_LAYERS
-from examples.penalties import make_optimizer
-from examples.steps import State, Step, Totals, initial, step_of
+from examples.training import measures
+from examples.training.config import Config
+from examples.training.data import NUM_CLASSES, Dataset
+from examples.training.networks import LAYERS as ALL_LAYERS
+from examples.training.penalties import make_optimizer
+from examples.training.steps import State, Step, Totals, initial, step_of
 
 LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
 NUM_IMAGES_FOR_NORMS = 1024

@@ -8,8 +8,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
-from examples import data, downloads, sweep
-from examples.presets import PRESETS, Preset, change
+from examples import downloads
+from examples.sweeping import sweep
+from examples.sweeping.presets import PRESETS, Preset, change
+from examples.training import data
 
 
 class Finished(NamedTuple):

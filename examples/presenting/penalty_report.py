@@ -13,14 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples import command, figures, report
-from examples.config import Config
 from examples.explicit_penalty import ENOUGH, Stages
-from examples.gap import closed
-from examples.penalties import MULTIPLES
-from examples.presets import seeds_of
-from examples.record import with_error
-from examples.rows import Group, Row, row, test_accuracy, train_accuracy
+from examples.presenting import figures, report
+from examples.presenting.gap import closed
+from examples.presenting.record import with_error
+from examples.presenting.rows import Group, Row, row, test_accuracy, train_accuracy
+from examples.sweeping import command
+from examples.sweeping.presets import seeds_of
+from examples.training.config import Config
+from examples.training.penalties import MULTIPLES
 
 PHASES = tuple(figures.PHASES)[:6]
 

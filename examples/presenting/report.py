@@ -9,12 +9,12 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from examples.cells import Cell
-from examples.config import Config
-from examples.measures import LOCALIZATION
-from examples.networks import LAYERS
-from examples.record import document
-from examples.rows import Group, Row, row, standard_error, test_accuracy, train_accuracy
+from examples.presenting.record import document
+from examples.presenting.rows import Group, Row, row, standard_error, test_accuracy, train_accuracy
+from examples.sweeping.cells import Cell
+from examples.training.config import Config
+from examples.training.measures import LOCALIZATION
+from examples.training.networks import LAYERS
 
 
 def _layer_columns(group: Group, name: str) -> list[str]:

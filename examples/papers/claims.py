@@ -8,12 +8,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import spectral_reg as sr
-from examples import paper
-from examples.cells import Cell
-from examples.config import Config
-from examples.networks import LAYERS
-from examples.penalties import ALPHA_TARGET, SPECTRAL
-from examples.rows import Group, Row, measure, row, test_accuracy
+from examples.papers import published_runs as paper
+from examples.presenting.rows import Group, Row, measure, row, test_accuracy
+from examples.sweeping.cells import Cell
+from examples.training.config import Config
+from examples.training.networks import LAYERS
+from examples.training.penalties import ALPHA_TARGET, SPECTRAL
 
 
 class Claim(NamedTuple):

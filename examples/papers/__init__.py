@@ -1,0 +1,1 @@
+"""What the papers published, and their claims held against our runs."""

@@ -1,0 +1,1 @@
+"""Which runs an experiment has, and how the missing ones are trained and kept."""
