@@ -1,9 +1,15 @@
 """Files that are written whole or not at all."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def check_place(path: Path) -> None:
@@ -33,3 +39,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a PNG file, whole or not at all, and gives its path back."""
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png")
+    return path

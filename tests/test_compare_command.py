@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from examples import compare_checkpoints
-from fitting._command._main import main
+from fitting._command import main
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 import fitting
 from examples.papers.published_metrics import RESNET, VGG
-from fitting._command._main import main
+from fitting._command import main
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.standard_normal((3, 90, 60))

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import fitting
 from fitting._checkpoints import FORMATS
-from fitting._command._main import main
+from fitting._command import main
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((80, 60, 2, 2))
@@ -85,7 +85,7 @@ def test_command_line_knows_before_the_work_that_it_cannot_write(tmp_path, capsy
 
 def test_command_line_bears_a_reader_that_leaves(tmp_path):
     save_file({"fc.weight": WEIGHT}, tmp_path / "a.safetensors")
-    command = [sys.executable, "-m", "fitting._command._main", "evaluate", "--json"]
+    command = [sys.executable, "-m", "fitting", "evaluate", "--json"]
     folder = Path(fitting.__file__).parents[1]
     with subprocess.Popen(
         [*command, str(tmp_path / "a.safetensors")],

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fitting._command._main import main
+from fitting._command import main
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"  # whose Python pytest runs as doctests

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import fitting
-from fitting._command._main import main
+from fitting._command import main
 from fitting._reports import _spectrum_figures
 
 RNG = np.random.default_rng(0)

@@ -16,11 +16,9 @@ from rich.table import Table
 import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
-from .._comparison._comparison import Comparison, compare
-from .._comparison._quality_table import check_quality
-from .._comparison._sentences import SIGNIFICANT
-from .._evaluation._evaluate import CONV, evaluate
-from .._reports._report import Report, is_report, load_report
+from .._comparison import SIGNIFICANT, Comparison, check_quality, compare
+from .._evaluation import CONV, evaluate
+from .._reports import Report, is_report, load_report
 
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .._checkpoints import FORMATS
-from .._evaluation._evaluate import evaluate
+from .._evaluation import evaluate
 from .._whole_file import check_place, written_whole
 from ._compare import add_compare_command, add_conv_option, add_folder_options
 from ._report_table import show
@@ -84,7 +84,3 @@ def run_evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict()))
     else:
         show(report, Console(), every_matrix=options.all)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .._reports._remarks import fold, phase_counts
-from .._reports._report import Report
+from .._reports import Report, fold, phase_counts
 
 Row = dict[str, Any]
 

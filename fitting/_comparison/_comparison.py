@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from .._evaluation._evaluate import evaluate
-from .._json_values import nested, nested_records
-from .._reports._report import Report, is_report, load_report
-from .._whole_file import written_whole
+from .._evaluation import evaluate
+from .._reports import Report, is_report, load_report
+from ._compared import REFERENCE, Compared
+from ._figures import plot_comparison
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
-from ._sentences import read_comparison
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
 CONTROLS = ("log_num_layers", "log_num_weights")
-# The metric of the first paper, which every other one is held against.
-REFERENCE = "mean_alpha_hat"
 # Means of the summary once more, in log10.
 REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
-FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Compared):
     """Models beside one another.
 
     Attributes:
@@ -51,40 +45,6 @@ class Comparison:
         reference: The metric that the others are held against.
     """
 
-    values: pd.DataFrame
-    quality: pd.Series | None
-    table: pd.DataFrame
-    layers: pd.DataFrame | None = None
-    controls: tuple[str, ...] = ()
-    reference: str = REFERENCE
-
-    @property
-    def reading(self) -> list[str]:
-        """What the statistics say, in sentences; empty without a quality."""
-        if self.quality is None:
-            return []
-        return read_comparison(self.table, self.controls, self.reference)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain lists and dicts, None where a value is missing."""
-        return {
-            "format": FORMAT,
-            "values": nested(self.values),
-            "quality": None if self.quality is None else self.quality.to_dict(),
-            "table": nested(self.table),
-            "layers": None if self.layers is None else nested_records(self.layers),
-            "controls": list(self.controls),
-            "reference": self.reference,
-            "reading": self.reading,
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Writes :meth:`to_dict` as JSON, whole or not at all, and gives the path back."""
-        path = Path(path)
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1))
-        return path
-
     def plot(self, folder: str | Path) -> list[Path]:
         """Draws the figures into a folder, which is made where it is missing.
 
@@ -98,8 +58,6 @@ class Comparison:
         Raises:
             ValueError: If there is neither a quality nor a shared layer to draw.
         """
-        from ._figures import plot_comparison
-
         return plot_comparison(self, Path(folder))
 
 

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._reports._figures import STYLE, save_figure
+from .._whole_file import save_figure
+from ..palette import DARK, LAW, SERIES, STYLE
+from ._compared import Compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ._comparison import Comparison
 
-# Dark and light, so that greyscale tells them apart; the markers say it again.
-COLOURS = ("#123a6b", "#e8963a", "#4f9d69", "#c8102e", "#8064a2", "#7f7f7f")
-MARKERS = "osD^vP"
 LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
 
 
-def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+def plot_comparison(comparison: Compared, folder: Path) -> list[Path]:
     """Draws what there is to draw; see :meth:`Comparison.plot`."""
     import matplotlib
 
@@ -32,19 +30,19 @@ def plot_comparison(comparison: Comparison, folder: Path) -> list[Path]:
             if comparison.reference in comparison.values:
                 figures["alpha_hat.png"] = _reference_figure(comparison)
             figures["metrics.png"] = _metrics_figure(comparison)
-        # More models than there are markers are no picture of their layers.
-        if comparison.layers is not None and len(comparison.values) <= len(MARKERS):
+        # More models than there are colours are no picture of their layers.
+        if comparison.layers is not None and len(comparison.values) <= len(SERIES):
             figures["layers.png"] = _layers_figure(comparison.layers, list(comparison.values.index))
         if not figures:
             raise ValueError(
                 "there is nothing to draw: expected a quality of each model, or layers that up to "
-                f"{len(MARKERS)} models share"
+                f"{len(SERIES)} models share"
             )
         folder.mkdir(parents=True, exist_ok=True)
         return [save_figure(figure, folder / name) for name, figure in figures.items()]
 
 
-def _reference_figure(comparison: Comparison) -> Figure:
+def _reference_figure(comparison: Compared) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
@@ -54,7 +52,7 @@ def _reference_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def _metrics_figure(comparison: Comparison) -> Figure:
+def _metrics_figure(comparison: Compared) -> Figure:
     """Controls first, in bold, then the metrics by how much of the quality they explain."""
     from matplotlib.figure import Figure
 
@@ -74,14 +72,14 @@ def _metrics_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def _scatter(axes: Axes, comparison: Comparison, name: str, *, labels: bool) -> None:
+def _scatter(axes: Axes, comparison: Compared, name: str, *, labels: bool) -> None:
     x, y = comparison.values[name], comparison.quality
     assert y is not None
     row = comparison.table.loc[name]
-    axes.plot(x, y, "o", color=COLOURS[0], markersize=5 if labels else 4)
+    axes.plot(x, y, "o", color=DARK["color"], markersize=5 if labels else 4)
     if np.isfinite(row["slope"]):
         ends = np.array([x.min(), x.max()])
-        axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=COLOURS[3], zorder=0)
+        axes.plot(ends, row["intercept"] + row["slope"] * ends, "--", color=LAW, zorder=0)
     title = f"R² {row['r2']:.2f}, τ {row['tau']:+.2f}, p {row['tau_p']:.1g}"
     if not labels:
         title = f"{name}\n{title}"
@@ -123,9 +121,9 @@ def _layers_figure(layers: pd.DataFrame, models: list[str]) -> Figure:
         for number, model in enumerate(models):
             if model not in layers[quantity]:
                 continue
-            style = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 3.5}
+            style = SERIES[number] | {"linestyle": "", "markersize": 3.5}
             values = layers[quantity][model].astype("float64")
-            axes.plot(depth, values, linestyle="", label=model, alpha=0.8, **style)
+            axes.plot(depth, values, label=model, alpha=0.8, **style)
         axes.set_title(
             f"spectrum_change from {models[0]}" if quantity == "spectrum_change" else quantity
         )

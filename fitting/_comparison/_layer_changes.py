@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .._reports._report import Report
+from .._reports import Report
 
 COLUMNS = ("lambda_max", "log_frobenius_norm", "stable_rank", "alpha", "alpha_hat", "mp_soft_rank")
 KEY = ["name", "index"]

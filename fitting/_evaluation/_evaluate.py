@@ -13,7 +13,7 @@ import spectral_reg as sr
 from spectral_reg._conv_operator import ConvOperator
 
 from .._checkpoints import open_checkpoint
-from .._reports._report import FORMAT, Report, make_report
+from .._reports import FORMAT, Report, make_report
 from ._execution import run
 from ._finished import Finished, Rows, describe
 from ._layouts import NOT_A_NAME, Plan, plan

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from .._phase._pooled import classify_pooled
-from .._phase._verdict import Phase, PhaseResult, classify_phase
-from .._power_laws._distributions import compare_distributions
-from .._power_laws._goodness import goodness_of_fit
-from .._power_laws._power_law import PowerLawFit, fit_power_law
-from .._power_laws._universality import universality_class
-from .._random_matrices._bulk_fit import count_zeros
+from .._phase import Phase, PhaseResult, classify_phase, classify_pooled
+from .._power_laws import (
+    PowerLawFit,
+    compare_distributions,
+    fit_power_law,
+    goodness_of_fit,
+    universality_class,
+)
+from .._random_matrices import count_zeros
 
 
 def measure_spectrum(

@@ -1,55 +1,13 @@
-"""The numbers that tell the phases apart, and the cuts between them."""
+"""The numbers that tell the phases apart."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._power_laws._power_law import PowerLawFit, fit_power_law
-from .._random_matrices._bulk_fit import MarchenkoPasturFit
-
-
-@dataclass(frozen=True)
-class PhaseCuts:
-    """Where one phase ends and the next begins; each lies between measured families.
-
-    Attributes:
-        min_eigenvalues: Fewer than this and no phase is named.
-        zero_share: Share of zero eigenvalues that makes a rank collapse. Those below a millionth of
-            the largest count as zero unless a power law describes the tail.
-        collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
-            makes one without exact zeros,
-        collapse_share: if what lies above the gap also holds this share of the squared norm.
-        cliff: The same whatever the rest is, as a strong weight decay leaves no bulk: minus the
-            logarithm of the chance that a power law falls so far from one eigenvalue to the next,
-            where nine tenths of the spectrum lie below a hundredth of the largest eigenvalue.
-        unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
-            (those above its edge, and of the rest its Kolmogorov-Smirnov distance) where the rest
-            no longer passes for a bulk with something added.
-        tail_distance: Kolmogorov-Smirnov distance of the tail to a power law that still is one;
-            in a tail of k eigenvalues 1.35 / sqrt(k), chance's share, is allowed as well.
-        detached: Gap between the bulk and everything above it, in widths of the bulk, beyond which
-            the eigenvalues above are spikes, however many; four Tracy-Widom widths are added.
-        random_ratio: lambda_max / lambda_plus up to which an eigenvalue above the edge is still
-            random-like: heavy-tailed but independent entries push it this far.
-        edge_ratio: lambda_max / lambda_plus below which the bulk bleeds, plus six Tracy-Widom
-            widths for the scatter of a small matrix.
-        outlier_share: Share of the eigenvalues above the edge at which spikes become a decay.
-    """
-
-    min_eigenvalues: int = 50
-    zero_share: float = 0.1
-    collapse_gap: float = 10.0
-    collapse_share: float = 0.7
-    cliff: float = 10.0
-    unexplained: float = 0.2
-    tail_distance: float = 0.1
-    detached: float = 0.2
-    random_ratio: float = 1.04
-    edge_ratio: float = 1.25
-    outlier_share: float = 0.065
+from .._power_laws import PowerLawFit, fit_power_law
+from .._random_matrices import MarchenkoPasturFit
+from ._cuts import PhaseCuts
 
 
 def gather_evidence(

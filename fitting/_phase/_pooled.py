@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .._random_matrices._bulk_fit import SPIKE_QUANTILE
-from .._random_matrices._tracy_widom import largest_eigenvalue_law, tracy_widom_quantile
-from ._evidence import PhaseCuts
+from .._random_matrices import SPIKE_QUANTILE, largest_eigenvalue_law, tracy_widom_quantile
+from ._cuts import PhaseCuts
 from ._verdict import PhaseResult, classify_phase
 
 # Variation of the matrices' squared norms up to which they share one variance, beside chance's.

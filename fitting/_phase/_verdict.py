@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks import check_matrix, check_shape, sorted_spectrum
-from .._power_laws._power_law import PowerLawFit, fit_power_law
-from .._random_matrices._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
-from ._evidence import PhaseCuts, gather_evidence
+from .._power_laws import PowerLawFit, fit_power_law
+from .._random_matrices import MarchenkoPasturFit, fit_marchenko_pastur
+from ._cuts import PhaseCuts
+from ._evidence import gather_evidence
 
 
 class Phase(enum.Enum):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from ._report import Report
+from ._measurements import Measurements
 
 MEANINGS = {
     "HEAVY_TAILED": "no bulk of noise is left and a power law describes the spectrum: correlations "
@@ -38,7 +37,7 @@ class Remark(NamedTuple):
     layers: tuple[str, ...] = ()
 
 
-def verdicts(report: Report) -> list[Remark]:
+def verdicts(report: Measurements) -> list[Remark]:
     """What the theory says of the matrices, the best trained first."""
     layers = report.layers
     valid, alpha, phase = layers["valid"], layers["alpha"], layers["phase"]
@@ -94,7 +93,7 @@ def verdicts(report: Report) -> list[Remark]:
     ]
 
 
-def caveats(report: Report) -> list[Remark]:
+def caveats(report: Measurements) -> list[Remark]:
     """What must be known to read the numbers right."""
     layers = report.layers
     fitted = layers[layers["valid"]]
@@ -153,7 +152,7 @@ def caveats(report: Report) -> list[Remark]:
     return remarks
 
 
-def left_out(report: Report) -> list[Remark]:
+def left_out(report: Measurements) -> list[Remark]:
     """What has no fit or was not measured, and why."""
     unfitted = report.layers[~report.layers["valid"]]
     remarks = []

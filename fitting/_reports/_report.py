@@ -1,35 +1,21 @@
-"""What an evaluation found: one row a matrix, what was left out, and the model as a whole."""
+"""What an evaluation found, and the ways to see it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from .._checkpoints import INDEX
-from .._json_values import records
-from .._whole_file import written_whole
-from ._columns import layers_table
 from ._figures import plot_report
-from ._page._html import write_html
-from ._summary import summarize
+from ._measurements import Measurements, Row, Spectra, load_measurements, tabulate
+from ._page import write_html
 from ._weightwatcher import weightwatcher_table
-
-FORMAT = 3
-
-Spectra = dict[tuple[str, str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Measurements):
     """The spectra of a model, measured.
 
     Attributes:
@@ -40,38 +26,6 @@ class Report:
         conv: What a convolution was measured as: "slices", "pooled", "flatten", or what else
             :func:`evaluate` was asked for.
     """
-
-    layers: pd.DataFrame
-    skipped: pd.DataFrame
-    spectra: Spectra
-    conv: str
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Counts, means and sums, in natural logarithms but where said; NaN over no rows.
-
-        Which matrices a number is over, and under which name they are counted:
-
-        ========================================  ================================================
-        ``num_valid``                             power-law fits: ``mean_alpha``,
-                                                  ``mean_alpha_hat``, ``sum_alpha_hat``
-        ``num_measured``                          weights finite and not all zero, whether or not a
-                                                  power law fits: every mean and sum of norms,
-                                                  stable ranks and entropy
-        ``num_marchenko_pastur``                  a Marchenko-Pastur edge: ``mean_mp_soft_rank``
-        ========================================  ================================================
-
-        ``mean_log_stable_rank_ratio`` is erratic: the ratio has a pole at lambda_max = 1.
-
-        The first paper's: ``sum_alpha_hat`` is its Eq. 3, over layers and, in a convolution, over
-        the slices; ``layer_mean_log_spectral_norm`` and ``layer_mean_log_frobenius_norm`` are its
-        Eq. 5, the mean over layers of the sum over a layer's slices. The published tables': means
-        over all slices, in **log10**: ``published_alpha_hat``, ``published_log_frobenius_norm``,
-        ``published_log_lambda_max`` (printed there as the spectral norm) and
-        ``published_log_alpha_norm``, of log10 sum l^alpha; those tables left out matrices with
-        fewer than 50 rows or columns, which this does not.
-        """
-        return summarize(self)
 
     def to_weightwatcher(self, *, pool: bool = True) -> pd.DataFrame:
         """The table that WeightWatcher 0.7.7 prints of the same model, column by column.
@@ -177,46 +131,10 @@ class Report:
         """
         return write_html(self, path, title=title, progress=progress)
 
-    def save(self, path: str | Path) -> Path:
-        """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
-        path = Path(path)
-        with written_whole(path) as partial:
-            partial.write_text(json.dumps(self.to_dict(), indent=1))
-        return path
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain lists and dicts, None where a value is missing.
-
-        Spectra are base64 of little-endian float64, in the order of the layers.
-        """
-        keys = zip(self.layers["name"], self.layers["index"], strict=True)
-        return {
-            "format": FORMAT,
-            "conv": self.conv,
-            "summary": {name: None if x != x else x for name, x in self.summary.items()},
-            "layers": records(self.layers),
-            "skipped": records(self.skipped),
-            "spectra": [
-                base64.b64encode(self.spectra[key].astype("<f8").tobytes()).decode() for key in keys
-            ],
-        }
-
-
-def make_report(
-    rows: list[dict[str, Any]],
-    skipped: list[dict[str, Any]],
-    spectra: Spectra,
-    *,
-    conv: str,
-) -> Report:
+def make_report(rows: list[Row], skipped: list[Row], spectra: Spectra, *, conv: str) -> Report:
     """A report of rows, with a column for all that can be measured."""
-    left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
-    return Report(layers_table(rows), left_out, spectra, conv)
-
-
-def is_report(path: Path) -> bool:
-    """Whether a path is that of a saved report, by its name: not of a checkpoint's index."""
-    return path.suffix == ".json" and not path.name.endswith(INDEX)
+    return Report(**vars(tabulate(rows, skipped, spectra, conv=conv)))
 
 
 def load_report(path: str | Path) -> Report:
@@ -240,18 +158,4 @@ def load_report(path: str | Path) -> Report:
         ...     fitting.load_report(path).summary["num_matrices"]
         1
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise ValueError(
-                f"{path} has format {content['format']}; expected {FORMAT}, so evaluate again"
-            )
-        rows = content["layers"]
-        spectra = {
-            (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")
-            for row, text in zip(rows, content["spectra"], strict=True)
-        }
-        return make_report(rows, content["skipped"], spectra, conv=content["conv"])
-    except (json.JSONDecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error
+    return Report(**vars(load_measurements(Path(path))))

@@ -4,55 +4,26 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from .._random_matrices._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
+from ..palette import BARS, DOTS, LAW
+from ._drawing import bulk_histogram, bulk_law, bulk_note, label, tail_note
+from ._measurements import Measurements, Row
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ._report import Report
 
-Row = dict[str, Any]
 NUM_ROWS, NUM_COLUMNS = 5, 2
 PER_PAGE = NUM_ROWS * NUM_COLUMNS
-BARS, LAW, DOTS = "#b9c4d0", "#c8102e", "#123a6b"
 
 
-def label(row: Row, *, length: int = 44) -> str:
-    """A matrix by name and place, the start cut off where it is long."""
-    name = row["name"].removesuffix("/kernel") + (f"[{row['index']}]" if row["index"] else "")
-    return name if len(name) <= length else f"…{name[1 - length :]}"
-
-
-def bulk_law(row: Row, eigenvalues: NDArray[np.float64]) -> MarchenkoPasturFit | None:
-    """The Marchenko-Pastur fit of a row, where its numbers are in the table; None elsewhere."""
-    if pd.isna(row["lambda_plus"]):
-        return None
-    # k matrices of one variance are pooled as one of k times the sides, and have wider cuts: only
-    # as many spikes as the table says.
-    k = eigenvalues.size // min(row["rows"], row["cols"])
-    fit = fit_marchenko_pastur(eigenvalues, (k * row["rows"], k * row["cols"]))
-    num_spikes = int(row["num_spikes"])
-    return replace(fit, num_spikes=num_spikes, spikes=fit.spikes[:num_spikes])
-
-
-def bulk_end(eigenvalues: NDArray[np.float64], law: MarchenkoPasturFit | None) -> float:
-    """Where a histogram of the bulk ends: at the largest eigenvalue, if that is not far out."""
-    top = float(eigenvalues.max())
-    # Without a law the most of the eigenvalues, but not where most are zero.
-    edge = law.lambda_plus if law else max(float(np.quantile(eigenvalues, 0.9)), top / 50)
-    return top if top < 5 * edge else 5 * edge
-
-
-def draw_spectra(report: Report, rows: Sequence[Row]) -> Figure:
+def draw_spectra(report: Measurements, rows: Sequence[Row]) -> Figure:
     """Tail on log-log axes and bulk on linear ones, for up to a page of matrices."""
     from matplotlib.figure import Figure
 
@@ -125,26 +96,20 @@ def _draw_tail(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     axes.set(xscale="log", yscale="log", ylabel="share ≥ λ")
     # The last few decades: what lies far below says nothing here.
     axes.set_xlim(max(positive[-1], positive[0] * 1e-5) / 1.4, positive[0] * 1.6)
-    note = textwrap.fill(f"no fit: {row['reason']}", 40)
     if row["valid"]:
         x = np.array([row["xmin"], positive[0]])
         law = row["num_tail"] / eigenvalues.size * (x / row["xmin"]) ** (1 - row["alpha"])
         axes.plot(x, law, color=LAW, linewidth=1.6)
         axes.axvline(row["xmin"], color="0.5", linewidth=0.8, linestyle=":")
-        note = f"α = {row['alpha']:.2f} ± {row['sigma']:.2f}\ntail of {row['num_tail']}"
     axes.minorticks_off()
-    _note(axes, 0.03, 0.05, note)
+    _note(axes, 0.03, 0.05, "\n".join(textwrap.fill(line, 40) for line in tail_note(row)))
 
 
 def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
     law = bulk_law(row, eigenvalues)
-    end = bulk_end(eigenvalues, law)
-    limit = 1.03 * end
-    num_bins = int(np.clip(2 * np.sqrt(eigenvalues.size), 12, 80))
-    heights, edges = np.histogram(eigenvalues, num_bins, (0, limit))
-    heights = heights / eigenvalues.size / np.diff(edges)
+    heights, edges = bulk_histogram(eigenvalues, law, max_bins=80)
+    limit = edges[-1]
     axes.stairs(heights, edges, fill=True, color=BARS)
-    note = "no Marchenko-Pastur bulk"
     if law:
         x = np.linspace(0, min(law.lambda_plus, limit), 400)[1:]
         axes.plot(x, law.density(x), color=LAW, linewidth=1.4)
@@ -154,9 +119,5 @@ def _draw_bulk(axes: Axes, row: Row, eigenvalues: NDArray[np.float64]) -> None:
         axes.plot(
             spikes, [0.03] * len(spikes), "v", color="black", markersize=3.5, transform=ground
         )
-        plural = "" if law.num_spikes == 1 else "s"
-        note = f"λ+ = {law.lambda_plus:.3g}\n{law.num_spikes} spike{plural}"
-    if beyond := int((eigenvalues > limit).sum()):
-        note += f"\n{beyond} beyond, to {eigenvalues.max():.3g} →"
-    _note(axes, 0.98, 0.96, note)
+    _note(axes, 0.98, 0.96, "\n".join(bulk_note(eigenvalues, law, limit)))
     axes.set(xlim=(0, limit), ylim=(0, heights.max() * 1.25), ylabel="density", yticks=[])

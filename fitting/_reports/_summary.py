@@ -1,15 +1,12 @@
 """A model as a whole: counts, means and sums, each with the number of matrices behind it."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from ._report import Report
 
 # Columns by the rows that have them. A matrix without a power law still has its norms.
 OF_FITS = ("alpha", "alpha_hat")
@@ -21,9 +18,12 @@ SUMS = ("alpha_hat", "log_frobenius_norm", "log_spectral_norm")
 NORMS = ("log_frobenius_norm", "log_spectral_norm")
 
 
-def summarize(report: Report) -> dict[str, Any]:
+def summarize(
+    layers: pd.DataFrame,
+    skipped: pd.DataFrame,
+    spectra: Mapping[tuple[str, str], NDArray[np.float64]],
+) -> dict[str, Any]:
     """See :attr:`Report.summary`."""
-    layers = report.layers
     fitted = layers[layers["valid"]]
     measured = layers[layers["lambda_max"].notna()]
     with_edge = layers[layers["mp_soft_rank"].notna()]
@@ -34,7 +34,7 @@ def summarize(report: Report) -> dict[str, Any]:
     sums = {name: float(rows_of[name][name].sum(min_count=1)) for name in SUMS}
     num_measured_layers = measured["name"].nunique()
     alpha_norms = [
-        log_alpha_norm(report.spectra[name, index], alpha)
+        log_alpha_norm(spectra[name, index], alpha)
         for name, index, alpha in zip(fitted["name"], fitted["index"], fitted["alpha"], strict=True)
     ]
     return {
@@ -43,7 +43,7 @@ def summarize(report: Report) -> dict[str, Any]:
         "num_measured": len(measured),
         "num_valid": len(fitted),
         "num_marchenko_pastur": len(with_edge),
-        "num_skipped": len(report.skipped),
+        "num_skipped": len(skipped),
         "num_phases": {str(phase): int(count) for phase, count in phases.items()},
         **{f"mean_{name}": value for name, value in means.items()},
         **{f"sum_{name}": value for name, value in sums.items()},

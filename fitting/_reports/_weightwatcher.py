@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .._power_laws._power_law import fit_power_law
+from .._power_laws import fit_power_law
+from ._measurements import Measurements
 from ._summary import log_alpha_norm
-
-if TYPE_CHECKING:
-    from ._report import Report
 
 # WeightWatcher's own constants, under its own names where it has them.
 EVALS_THRESH = 1e-5
@@ -33,7 +31,7 @@ COLUMNS = (
 INTEGERS = ("matrix_rank", "num_pl_spikes", "rank_loss", "weak_rank_loss")
 
 
-def weightwatcher_table(report: Report, *, pool: bool) -> pd.DataFrame:
+def weightwatcher_table(report: Measurements, *, pool: bool) -> pd.DataFrame:
     """See :meth:`Report.to_weightwatcher`."""
     rows = []
     for layer_id, (name, layer) in enumerate(report.layers.groupby("name", sort=False)):

@@ -9,22 +9,19 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from ..._whole_file import written_whole
-from .._figures import PHASES
+from ...palette import PHASES
+from .._measurements import Measurements, Row
 from .._remarks import MEANINGS, Remark, caveats, left_out, phase_counts, verdicts
-from .._spectrum_figures import Row
 from . import _svg
 from ._table import COLUMNS, headings, layer_rows, phase_dot
 
-if TYPE_CHECKING:
-    from .._report import Report
 
-
-def write_html(report: Report, path: str | Path, *, title: str, progress: bool) -> Path:
+def write_html(report: Measurements, path: str | Path, *, title: str, progress: bool) -> Path:
     """See :meth:`Report.to_html`."""
     path = Path(path)
     with written_whole(path) as partial:
@@ -32,7 +29,7 @@ def write_html(report: Report, path: str | Path, *, title: str, progress: bool) 
     return path
 
 
-def _page(report: Report, title: str, *, progress: bool) -> str:
+def _page(report: Measurements, title: str, *, progress: bool) -> str:
     rows: list[Row] = report.layers.to_dict("records")  # type: ignore[assignment]
     for row in rows:
         row["phase"] = row["phase"] if isinstance(row["phase"], str) else ""
@@ -125,7 +122,7 @@ def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _skipped(report: Report) -> str:
+def _skipped(report: Measurements) -> str:
     if not len(report.skipped):
         return ""
     records = report.skipped.to_dict("records")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -10,13 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._figures import PHASES, TOP_ALPHA
-from .._spectrum_figures import Row, bulk_end, bulk_law, label
+from ...palette import PHASES
+from .._drawing import (
+    ALPHA_BINS,
+    TOP_ALPHA,
+    alpha_axis,
+    alpha_counts,
+    alpha_tick,
+    bulk_histogram,
+    bulk_law,
+    bulk_note,
+    depths,
+    label,
+    tail_note,
+)
+from .._measurements import Row
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT, FLOOR = 240, 130, 108
 DECADES = 5.0
-NUM_POINTS, NUM_BINS = 16, 24
+NUM_POINTS, MAX_BINS = 16, 24
 SPACED = (np.geomspace, np.linspace)
 MANY = 1000
 
@@ -57,7 +69,7 @@ def tail(rows: Sequence[Row], spectra: Sequence[Array]) -> str:
     if law is not None:
         parts.append(_path(x(ends), y(law), "f"))
         parts.append(f'<path class="x" d="M{x(ends[0]):.0f},6V{FLOOR}"/>')
-        note = f"α {row['alpha']:.2f} ± {row['sigma']:.2f}, tail of {row['num_tail']}"
+        note = ", ".join(tail_note(row))
     return _figure("".join(parts), f"{10**low:.2g}", f"{10**top:.3g}", note, 8, FLOOR - 8)
 
 
@@ -66,9 +78,8 @@ def bulk(row: Row, eigenvalues: Array) -> str:
     if not (np.isfinite(eigenvalues).all() and eigenvalues.any()):
         return ""
     law = bulk_law(row, eigenvalues)
-    limit = bulk_end(eigenvalues, law)
-    counts, edges = np.histogram(eigenvalues, NUM_BINS, (0, limit * 1.02))
-    density = counts / eigenvalues.size / np.diff(edges)
+    density, edges = bulk_histogram(eigenvalues, law, max_bins=MAX_BINS)
+    limit = edges[-1]
 
     def x(value: Any) -> Array:
         return np.asarray(6 + (WIDTH - 12) * np.asarray(value) / edges[-1])
@@ -81,7 +92,6 @@ def bulk(row: Row, eigenvalues: Array) -> str:
     corners_x = np.append(np.repeat(lefts, 2), [x(edges[-1])] * 2)
     corners_y = np.concatenate([[FLOOR], np.repeat(tops, 2), [FLOOR]])
     parts = [_path(corners_x, corners_y, "b")]
-    note = "no Marchenko-Pastur bulk"
     if law:
         low, high = law.lambda_minus, min(law.lambda_plus, limit)
         # Denser at the lower edge, where the law is steep.
@@ -91,32 +101,23 @@ def bulk(row: Row, eigenvalues: Array) -> str:
         spikes = [spike for spike in law.spikes if spike <= limit]
         ticks = "".join(f"M{x(spike):.0f},{FLOOR - 6}v6" for spike in spikes[:60])
         parts += [f'<path class="s" d="{ticks}"/>'] if ticks else []
-        plural = "" if law.num_spikes == 1 else "s"
-        note = f"λ+ {law.lambda_plus:.3g}, {law.num_spikes} spike{plural}"
-    if beyond := int((eigenvalues > edges[-1]).sum()):
-        note += f"; {beyond} beyond, to {eigenvalues.max():.3g}"
+    note = ", ".join(bulk_note(eigenvalues, law, limit))
     return _figure("".join(parts), "0", f"{limit:.3g}", note, WIDTH - 6, 16)
 
 
 def alpha_by_depth(rows: Sequence[Row]) -> str:
     """Alpha over the layers in the order of the report, the phase as colour."""
-    names = {name: i for i, name in enumerate(dict.fromkeys(row["name"] for row in rows))}
+    num_layers = len({row["name"] for row in rows})
     width, height, floor = 480, 230, 206
-    step = (width - 44) / max(len(names), 1)
-
-    highest = max((row["alpha"] for row in rows if row["valid"]), default=2.0)
-    top = float(np.clip(highest, 6, TOP_ALPHA))
+    step = (width - 44) / max(num_layers, 1)
+    top, ticks = alpha_axis(rows)
 
     def y(alpha: float) -> float:
         return floor - (floor - 14) * (min(alpha, TOP_ALPHA) - 1) / (top - 1)
 
-    parts = [_axis(y(mark), width, f"{mark}") for mark in (2, 4, 6, 8) if mark <= top]
-    parts += [_axis(y(10), width, "≥ 10")] if top == TOP_ALPHA else []
-    seen: dict[str, int] = {}
-    num_in = Counter(row["name"] for row in rows)
-    for row in rows:
-        place = seen[row["name"]] = seen.get(row["name"], 0) + 1
-        x = 38 + step * (names[row["name"]] + 0.15 + 0.7 * (place - 0.5) / num_in[row["name"]])
+    parts = [_axis(y(alpha), width, text) for alpha, text in ticks]
+    for row, depth in zip(rows, depths(rows), strict=True):
+        x = 38 + step * (depth + 0.5)
         if not row["valid"]:
             parts.append(f'<path class="s" d="M{x:.1f},{floor}v-5"/>')
             continue
@@ -137,16 +138,15 @@ def alpha_by_depth(rows: Sequence[Row]) -> str:
 def alpha_histogram(rows: Sequence[Row]) -> str:
     """How many matrices have which alpha, the phase as colour."""
     width, height, floor = 480, 230, 206
-    edges = np.arange(1, TOP_ALPHA + 0.6, 0.5)
-    bottoms = np.zeros(edges.size - 1)
+    bottoms = np.zeros(ALPHA_BINS.size - 1)
     stacks = []
     for phase, (color, _) in PHASES.items():
-        alphas = [row["alpha"] for row in rows if row["valid"] and row["phase"] == phase]
-        counts, _ = np.histogram(np.minimum(alphas, TOP_ALPHA + 0.1), edges)
+        counts = alpha_counts(rows, phase)
         stacks.append((color, counts, bottoms.copy()))
         bottoms += counts
     scale = (floor - 16) / max(bottoms.max(), 1)
-    step = (width - 44) / (edges.size - 1)
+    step = (width - 44) / bottoms.size
+    across = (width - 44) / (ALPHA_BINS[-1] - ALPHA_BINS[0])
     parts = [_axis(floor - scale * bottoms.max(), width, f"{bottoms.max():.0f}")]
     for color, counts, bottom in stacks:
         for i in np.flatnonzero(counts):
@@ -154,11 +154,10 @@ def alpha_histogram(rows: Sequence[Row]) -> str:
                 f'<rect x="{38 + step * i:.1f}" y="{floor - scale * (bottom[i] + counts[i]):.1f}" '
                 f'width="{step - 1.5:.1f}" height="{scale * counts[i]:.1f}" fill="{color}"/>'
             )
-    for mark in range(1, 11):
-        text = f"{mark}" if mark < 10 else "≥ 10"
+    for alpha in range(1, int(TOP_ALPHA) + 1):
         parts.append(
-            f'<text x="{38 + step * 2 * (mark - 1):.0f}" y="{height - 8}" text-anchor="middle">'
-            f"{text}</text>"
+            f'<text x="{38 + across * (alpha - 1):.0f}" y="{height - 8}" text-anchor="middle">'
+            f"{alpha_tick(alpha)}</text>"
         )
     parts.append(f'<path class="a" d="M38,{floor}H{width}"/>')
     return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'

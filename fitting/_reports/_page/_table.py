@@ -6,16 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
+from .._measurements import Measurements, Row
 from .._remarks import fold
-from .._spectrum_figures import Row
 from . import _svg
-
-if TYPE_CHECKING:
-    from .._report import Report
 
 
 class Column(NamedTuple):
@@ -66,7 +63,7 @@ def headings(columns: Sequence[Column]) -> str:
     )
 
 
-def layer_rows(report: Report, rows: Sequence[Row], columns: Sequence[Column]) -> str:
+def layer_rows(report: Measurements, rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """A layer: the line of its one matrix, or one of ranges and, hidden, those of its matrices."""
     lines = [_line(report, rows, columns, part=False)]
     if len(rows) > 1:
@@ -76,7 +73,9 @@ def layer_rows(report: Report, rows: Sequence[Row], columns: Sequence[Column]) -
     return f'<tbody data-name="{name}" data-phases="{phases}">{"".join(lines)}</tbody>'
 
 
-def _line(report: Report, rows: Sequence[Row], columns: Sequence[Column], *, part: bool) -> str:
+def _line(
+    report: Measurements, rows: Sequence[Row], columns: Sequence[Column], *, part: bool
+) -> str:
     first = rows[0]
     fitted = [row for row in rows if row["valid"]]
     reason = "" if len(rows) > 1 or first["valid"] else first["reason"]
@@ -130,7 +129,7 @@ def _texts(
     return escape(counts.most_common(1)[0][0]), "<br>".join(listed)
 
 
-def _spectrum(report: Report, rows: Sequence[Row]) -> str:
+def _spectrum(report: Measurements, rows: Sequence[Row]) -> str:
     spectra = [report.spectra[row["name"], row["index"]] for row in rows]
     drawn = _svg.tail(rows, spectra)
     if len(rows) == 1:
