@@ -13,7 +13,8 @@ from rich.console import Console
 
 import fitting
 from fitting._command._report_table import show
-from fitting._reports._remarks import caveats, fold, left_out, verdicts
+from fitting._reports import fold
+from fitting._reports._remarks import caveats, left_out, verdicts
 
 RNG = np.random.default_rng(0)
 EVIL = "<script>alert('@@script@@')</script>\"><img src=x onerror=alert(1)>"

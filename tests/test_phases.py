@@ -1,5 +1,6 @@
 """The phases: planted families, what a result says, invariance, bad input."""
 
+import dataclasses
 import math
 import pickle
 from collections import Counter
@@ -127,6 +128,11 @@ def test_result_carries_reasons_evidence_and_margins():
     assert result.margins["edge_ratio"] == pytest.approx(
         result.evidence["edge_ratio"] - result.evidence["edge_ratio_cut"]
     )
+    assert result.evidence["num_eigenvalues"] == 300
+    assert result.margins["min_eigenvalues"] == 300 - 50
+    assert result.margins.keys() == {field.name for field in dataclasses.fields(fitting.PhaseCuts)}
+    ratio = result.evidence["edge_ratio"]
+    assert result.margins["random_ratio"] == pytest.approx(ratio - fitting.PhaseCuts.random_ratio)
     assert all(math.isfinite(value) for value in result.evidence.values())
     assert pickle.loads(pickle.dumps(result)).evidence == result.evidence
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fitting
-from fitting._phase._pooled import classify_pooled
+from fitting._phase import classify_pooled
 
 
 def pooled(W):

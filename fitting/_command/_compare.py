@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 
 import spectral_reg as sr
-from spectral_reg._conv_operator import ConvOperator
 
 from .._comparison import SIGNIFICANT, Comparison, check_quality, compare
 from .._evaluation import CONV, evaluate
@@ -68,7 +67,7 @@ def add_folder_options(command: argparse.ArgumentParser, kept: str) -> None:
     )
 
 
-def _conv(text: str) -> str | ConvOperator:
+def _conv(text: str) -> str | sr.ConvOperator:
     if text in CONV:
         return text
     try:
@@ -125,7 +124,7 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _read(path: Path, conv: str | ConvOperator) -> Report:
+def _read(path: Path, conv: str | sr.ConvOperator) -> Report:
     if is_report(path):
         return load_report(path)
     return evaluate(path, conv=conv, progress=sys.stderr.isatty())

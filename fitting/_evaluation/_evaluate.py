@@ -10,7 +10,6 @@ from typing import Any
 from tqdm import tqdm
 
 import spectral_reg as sr
-from spectral_reg._conv_operator import ConvOperator
 
 from .._checkpoints import open_checkpoint
 from .._reports import FORMAT, Report, make_report
@@ -28,7 +27,7 @@ MAX_REASONS = 10
 def evaluate(
     model_or_path: Any,
     *,
-    conv: str | ConvOperator = "slices",
+    conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
     axes: Mapping[str, sr.MatrixAxes] | None = None,
     num_bootstrap: int = 0,
@@ -109,7 +108,7 @@ def evaluate(
     References:
         Martin and Mahoney, Universality and capacity metrics, Methodology.
     """
-    if conv not in CONV and not isinstance(conv, ConvOperator):
+    if conv not in CONV and not isinstance(conv, sr.ConvOperator):
         raise ValueError(
             f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
         )
@@ -202,7 +201,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _report(todo: Plan, done: Mapping[str, Rows], conv: str | ConvOperator) -> Report:
+def _report(todo: Plan, done: Mapping[str, Rows], conv: str | sr.ConvOperator) -> Report:
     found = [pair for unit in todo.units for pair in done[unit.name]]
     skipped = [
         {"name": name, "shape": str(shape), "reason": reason}

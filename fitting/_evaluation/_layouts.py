@@ -10,7 +10,6 @@ import numpy as np
 
 import spectral_reg as sr
 from spectral_reg._axes import Axes, arrange, resolve_axes
-from spectral_reg._conv_operator import ConvOperator
 from spectral_reg._trees import MATRIX_NAMES, check_patterns, matches
 
 from .._checkpoints import Tensor
@@ -44,7 +43,7 @@ class Plan(NamedTuple):
 def plan(
     tensors: Mapping[str, Tensor],
     *,
-    conv: str | ConvOperator = "slices",
+    conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
     axes: Axes = None,
     config: Mapping[str, Any] | None = None,
@@ -161,7 +160,7 @@ def _unit(
     name: str,
     tensor: Tensor,
     axes: sr.MatrixAxes,
-    conv: str | ConvOperator,
+    conv: str | sr.ConvOperator,
     shapes: Mapping[str, tuple[int, ...]],
     config: Mapping[str, Any],
 ) -> Unit:
@@ -169,7 +168,7 @@ def _unit(
     weight, num_batch, num_window = arrange(
         name, np.broadcast_to(np.zeros((), np.bool_), tensor.shape), axes
     )
-    if isinstance(conv, ConvOperator) and num_window not in (0, len(conv.size)):
+    if isinstance(conv, sr.ConvOperator) and num_window not in (0, len(conv.size)):
         raise ValueError(
             f"conv_operator{conv.size} is for a window of {len(conv.size)} axes, but {name!r} has "
             f"one of {num_window}; leave it out with layers, or give its window in axes"

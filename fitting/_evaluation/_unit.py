@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 import spectral_reg as sr
 from spectral_reg._axes import arrange
-from spectral_reg._conv_operator import ConvOperator
 
 from .._checkpoints import Tensor
 
@@ -55,7 +54,7 @@ class Unit:
     kind: str
     tensor: Tensor
     axes: sr.MatrixAxes
-    conv: str | ConvOperator
+    conv: str | sr.ConvOperator
     split: Split | None = None
     low_rank: tuple[int, int] | None = None
 
@@ -90,7 +89,7 @@ def spectra(unit: Unit) -> Iterator[Spectrum]:
     """Reads the weight and decomposes its matrices, in float64."""
     weight, num_batch, num_window = arrange(unit.name, unit.tensor.read(), unit.axes)
     rows, cols = weight.shape[-2:]
-    operator = isinstance(unit.conv, ConvOperator) and num_window > 0
+    operator = isinstance(unit.conv, sr.ConvOperator) and num_window > 0
     if not operator and (unit.conv == "flatten" or rows == 1):
         # A depthwise kernel has slices of one row, and those no spectrum.
         weight = weight.reshape(*weight.shape[: weight.ndim - 2 - num_window], -1, cols)

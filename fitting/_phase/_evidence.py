@@ -16,7 +16,7 @@ def gather_evidence(
     """Every number that the phases are decided on; ``_cut`` ends those whose cut depends on M."""
     count = values.size
     evidence = {
-        "min_eigenvalues": float(count),
+        "num_eigenvalues": float(count),
         "zero_share": bulk.num_zeros / count,
         "alpha": tail.alpha,
         "power_law_ks_distance": tail.ks_distance,
@@ -48,12 +48,10 @@ def gather_evidence(
         "outlier_share": share,
         "bulk_ks_distance": bulk.ks_distance,
         "unexplained": share + (1 - share) * bulk.ks_distance,
-        "random_ratio": values[-1] / bulk.lambda_plus,
         "edge_ratio": values[-1] / bulk.lambda_plus,
         "edge_ratio_cut": cuts.edge_ratio + 6 * bulk.edge_width / bulk.lambda_plus,
-        "detached": gap,
+        "gap": gap,
         "detached_cut": cuts.detached + 4 * bulk.edge_width / (high - low),
-        "collapse_gap": gap,
         "collapse_share": outliers.sum() / values.sum(),
         "tail_distance": distance,
         "tail_distance_cut": distance_cut,

@@ -15,6 +15,14 @@ from .._random_matrices import MarchenkoPasturFit, fit_marchenko_pastur
 from ._cuts import PhaseCuts
 from ._evidence import gather_evidence
 
+# What a cut is for, where the number has another name: two cuts may be for one number.
+NUMBERS = {
+    "min_eigenvalues": "num_eigenvalues",
+    "random_ratio": "edge_ratio",
+    "detached": "gap",
+    "collapse_gap": "gap",
+}
+
 
 class Phase(enum.Enum):
     """Phases of training after Martin and Mahoney, 2021, Table 2, and one for mixed evidence."""
@@ -36,7 +44,8 @@ class PhaseResult:
         phase: The phase.
         reasons: Why, in plain sentences.
         evidence: Every number that was looked at.
-        margins: For every number with a cut, number - cut.
+        margins: For every cut that was looked at, by its name in :class:`PhaseCuts`: the number
+            minus the cut.
         mp_soft_rank: lambda_plus / lambda_max clipped to [0, 1]; 0 if HEAVY_TAILED, the paper's
             convention.
         mp_soft_rank_raw: The same ratio, neither clipped nor set to 0.
@@ -113,9 +122,9 @@ def classify_phase(
     evidence = gather_evidence(values, bulk, tail, cuts)
     phase, reasons = _decide(evidence, bulk, tail, cuts)
     margins = {
-        name: evidence[name] - evidence.get(f"{name}_cut", cut)
+        name: number - evidence.get(f"{name}_cut", cut)
         for name, cut in asdict(cuts).items()
-        if name in evidence
+        if (number := evidence.get(NUMBERS.get(name, name))) is not None
     }
     raw = bulk.lambda_plus / float(values[-1]) if values[-1] > 0 else float("nan")
     return PhaseResult(
@@ -153,7 +162,7 @@ def _spectrum_and_shape(
 def _decide(
     evidence: Mapping[str, float], bulk: MarchenkoPasturFit, tail: PowerLawFit, cuts: PhaseCuts
 ) -> tuple[Phase, tuple[str, ...]]:
-    count = evidence["min_eigenvalues"]
+    count = evidence["num_eigenvalues"]
     if count < cuts.min_eigenvalues:
         few = f"{count:.0f} eigenvalues; {cuts.min_eigenvalues} are needed to tell phases apart"
         return Phase.UNCLASSIFIED, (few,)
@@ -169,8 +178,8 @@ def _decide(
         f"{bulk.spike_threshold:.4g}, where noise ends"
     )
     largest = f"the largest is {evidence['edge_ratio']:.3g} times the edge"
-    apart = f"a gap of {evidence['detached']:.2g} widths of the bulk lies below them"
-    collapsed = evidence["collapse_gap"] > cuts.collapse_gap
+    apart = f"a gap of {evidence['gap']:.2g} widths of the bulk lies below them"
+    collapsed = evidence["gap"] > cuts.collapse_gap
     if bulk.valid and collapsed and evidence["collapse_share"] > cuts.collapse_share:
         held = f"they hold {evidence['collapse_share']:.0%} of the squared norm"
         return Phase.RANK_COLLAPSE, (above, apart, held)
@@ -182,7 +191,7 @@ def _decide(
 
     misses = f"the Marchenko-Pastur law leaves {evidence['unexplained']:.0%} unexplained"
     straight = evidence["tail_distance"] <= evidence["tail_distance_cut"]
-    detached = bulk.valid and evidence["detached"] > evidence["detached_cut"]
+    detached = bulk.valid and evidence["gap"] > evidence["detached_cut"]
     if evidence["unexplained"] >= cuts.unexplained and not detached:
         if tail.valid and straight:
             law = f"a power law with alpha {tail.alpha:.2f} describes the tail"
@@ -196,7 +205,7 @@ def _decide(
     fits = f"the bulk follows the law to {evidence['bulk_ks_distance']:.1%}"
     if outliers == 0:
         return Phase.RANDOM_LIKE, (f"no eigenvalue above {bulk.spike_threshold:.4g}", fits)
-    if evidence["random_ratio"] < cuts.random_ratio:
+    if evidence["edge_ratio"] < cuts.random_ratio:
         return Phase.RANDOM_LIKE, (above, f"{largest}, no more than chance and tails give", fits)
     if evidence["edge_ratio"] < evidence["edge_ratio_cut"]:
         return Phase.BLEEDING_OUT, (above, f"{largest}, too near it for a spike")
