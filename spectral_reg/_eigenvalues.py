@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from . import _sharding as sharding
 from ._blocks import HIGHEST
+from ._stacks import eigh
 
 
 def eigenvalues(W: jax.Array, *, normalize: bool = False) -> jax.Array:
@@ -96,7 +97,7 @@ def singular_vectors(W: jax.Array) -> jax.Array:
 
 def eigenvectors(X: jax.Array) -> jax.Array:
     """Eigenvectors ``[..., M, M]`` of a symmetric or Hermitian matrix as columns, ascending."""
-    return jnp.linalg.eigh(X, symmetrize_input=False)[1]
+    return eigh(X)[1]
 
 
 def _decompose(W: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -16,6 +16,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from . import _blocks as blocks
 from ._partitioner import for_partitioner
+from ._stacks import stacked
 
 Result = TypeVar("Result")
 
@@ -36,32 +37,32 @@ def mesh_of(W: jax.Array) -> AbstractMesh | None:
 
 def gram(W: jax.Array) -> jax.Array:
     """W^* W ``[..., M, M]``, on every device."""
-    return _batched(partial(_on_blocks, blocks.gram, False))(W)
+    return stacked(partial(_on_blocks, blocks.gram, False))(W)
 
 
 def squared_column_norms(W: jax.Array, V: jax.Array) -> jax.Array:
     """||W v_i||^2 ``[..., K]`` of the columns of V ``[..., M, K]``, on every device."""
-    return _batched(partial(_on_blocks, blocks.squared_column_norms, False))(W, V)
+    return stacked(partial(_on_blocks, blocks.squared_column_norms, False))(W, V)
 
 
 def gram_times(W: jax.Array, V: jax.Array) -> jax.Array:
     """W^T (W V) ``[..., M, K]``, on every device, for K much less than M."""
-    return _batched(partial(_on_blocks, blocks.gram_times, False))(W, V)
+    return stacked(partial(_on_blocks, blocks.gram_times, False))(W, V)
 
 
 def times(W: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
     """W A B^T for A and B ``[..., M, K]``, lying as W does."""
-    return _batched(partial(_on_blocks, blocks.times, True))(W, A, B)
+    return stacked(partial(_on_blocks, blocks.times, True))(W, A, B)
 
 
 def cut(W: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     """The entries ``[..., K, R, C]`` at rows ``[..., K, R]`` and columns, on every device."""
-    return _batched(partial(_on_blocks, blocks.cut, False))(W, rows, cols)
+    return stacked(partial(_on_blocks, blocks.cut, False))(W, rows, cols)
 
 
 def paste(W: jax.Array, entries: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     """Those entries, added up in zeros, lying as W does."""
-    return _batched(partial(_on_blocks, blocks.paste, True))(W, entries, rows, cols)
+    return stacked(partial(_on_blocks, blocks.paste, True))(W, entries, rows, cols)
 
 
 def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMesh) -> Result:
@@ -70,7 +71,7 @@ def spread(function: Callable[..., Result], *stacks: jax.Array, mesh: AbstractMe
     One matrix at a time, each on one device, and the results on all of them: batched, they would
     all be done everywhere, and a batched eigh hangs in a program of several CPU devices.
     """
-    return _batched(partial(_spread, function, mesh))(*stacks)
+    return stacked(partial(_spread, function, mesh))(*stacks)
 
 
 def _spread(function: Callable[..., Result], mesh: AbstractMesh, *stacks: jax.Array) -> Result:
@@ -108,22 +109,6 @@ def _spread(function: Callable[..., Result], mesh: AbstractMesh, *stacks: jax.Ar
     specs = PartitionSpec()
     mapped = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=False)
     return jax.jit(mapped)(*(_lay_out(stack, mesh, specs) for stack in stacks))
-
-
-def _batched(operation: Callable[..., Result]) -> Callable[..., Result]:
-    """The operation, to which the axis of a ``vmap`` is one more in front."""
-    mapped = jax.custom_batching.custom_vmap(operation)
-
-    @mapped.def_vmap
-    def rule(size: int, is_batched: list[bool], *arrays: jax.Array) -> tuple[Result, Any]:
-        wide = (
-            array if batched else jnp.broadcast_to(array, (size, *array.shape))
-            for array, batched in zip(arrays, is_batched, strict=True)
-        )
-        result = _batched(operation)(*wide)
-        return result, jax.tree.map(lambda _: True, result)
-
-    return mapped
 
 
 def _on_blocks(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from . import _sharding as sharding
 from ._blocks import HIGHEST
 from ._eigenvalues import along, as_matrices, eigenvectors, gram, singular_vectors, tall
+from ._stacks import eigh, orthonormal
 
 # Pairs closer than this, relative to their eigenvalues, are turned less than Jacobi's angle says:
 # inside a cluster the vectors are arbitrary, and chasing all pairs of it at once diverges.
@@ -100,15 +101,14 @@ def tracked_norms(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax
 
 def _climb(V: jax.Array, XV: jax.Array, S: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """The best vector in the span of V, and the span for the next step."""
-    values, ritz = jnp.linalg.eigh(_product(_transpose(V), XV) if S is None else S)
+    values, ritz = eigh(_product(_transpose(V), XV) if S is None else S)
     values, ritz = values[..., ::-1], ritz[..., ::-1]
     best = _product(V, ritz[..., :KEPT])
     followed = ritz[..., :FOLLOWED]
     residuals = _product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
     moves = _product(V[..., KEPT:], followed[..., KEPT:, :])
     columns = (best, _normalized(residuals), _normalized(moves))
-    span, _ = jnp.linalg.qr(jnp.concatenate(columns, axis=-1))
-    return best[..., :1], span
+    return best[..., :1], orthonormal(jnp.concatenate(columns, axis=-1))
 
 
 def _normalized(columns: jax.Array) -> jax.Array:

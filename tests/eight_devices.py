@@ -227,9 +227,10 @@ def test_a_mesh_of_two_kinds_of_axes_is_refused():
         sr.eigenvalues(W)
 
 
-def test_inside_shard_map_a_block_is_a_matrix_of_its_own():
+@pytest.mark.parametrize("num_each", [1, 2])
+def test_inside_shard_map_a_block_is_a_matrix_of_its_own(num_each):
     mesh = jax.make_mesh((8,), ("x",))
-    W = weights({"heads": ((8, 12, 6), ())})["heads"]["kernel"]
+    W = weights({"heads": ((8 * num_each, 12, 6), ())})["heads"]["kernel"]
     spec = P("x")
     placed = jax.device_put(W, NamedSharding(mesh, spec))
     values = jax.jit(jax.shard_map(sr.eigenvalues, in_specs=spec, out_specs=spec, mesh=mesh))(
