@@ -24,6 +24,8 @@ from ._metrics import stable_rank as stable_rank
 from ._penalty import hinge as hinge
 from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
+from ._power_law_distance import power_law_distance as power_law_distance
+from ._power_law_distance import rank_regression as rank_regression
 from ._sampled import sampled as sampled
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
@@ -60,6 +62,8 @@ __all__ = [
     "norm_metric",
     "params_from_torch",
     "path_name",
+    "power_law_distance",
+    "rank_regression",
     "sampled",
     "smooth_hill",
     "soft_csn",

@@ -1,12 +1,13 @@
 """Smooth estimators of the power-law exponent of a spectrum."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from ._metrics import rank_tolerance, safe_log
-from ._spectral_metric import spectral_metric
+from ._spectral_metric import check_fraction, spectral_metric, tail_size, top_fraction
 
 Estimator = Callable[[jax.Array], jax.Array]
 
@@ -14,13 +15,10 @@ Estimator = Callable[[jax.Array], jax.Array]
 MAX_ALPHA = 100.0
 
 
-def _tail_size(fraction: float, num_eigenvalues: int) -> int:
-    return max(2, num_eigenvalues - int((1 - fraction) * num_eigenvalues))
-
-
-def _check_fraction(name: str, fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise ValueError(f"{name} is {fraction}; expected a fraction of the spectrum in (0, 1]")
+def reading(fraction: float, estimator: Estimator) -> Estimator:
+    """The estimator, saying which share of the spectrum it reads; see ``top_fraction``."""
+    estimator.fraction = fraction  # type: ignore[attr-defined]
+    return estimator
 
 
 def hill_exponents(eigenvalues: jax.Array, k_low: int, k_high: int) -> jax.Array:
@@ -70,7 +68,7 @@ def hill(fraction: float = 0.5) -> Estimator:
         Hill, A simple general approach to inference about the tail of a distribution, 1975.
         Zhou et al., Temperature Balancing, 2023 (fraction one half).
     """
-    _check_fraction("fraction", fraction)
+    check_fraction("fraction", fraction)
     return smooth_hill(fraction, fraction)
 
 
@@ -101,8 +99,8 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
 
     Constant tail: 100, gradient 0. See :func:`hill` for zero eigenvalues and for shapes.
     """
-    _check_fraction("low", low)
-    _check_fraction("high", high)
+    check_fraction("low", low)
+    check_fraction("high", high)
     if low > high:
         raise ValueError(f"low is {low} and high is {high}; expected low <= high")
 
@@ -113,23 +111,23 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
                 "alpha needs at least 2 eigenvalues, and this spectrum has 1; leave matrices of "
                 "one row or column out with a mask"
             )
-        sizes = (_tail_size(fraction, num_eigenvalues) for fraction in (low, high))
+        sizes = (tail_size(fraction, num_eigenvalues) for fraction in (low, high))
         return jnp.mean(hill_exponents(eigenvalues, *sizes), axis=-1)
 
-    return estimator
+    return reading(high, estimator)
 
 
 DEFAULT_ESTIMATOR = smooth_hill()
 
 
-@spectral_metric
+@functools.partial(spectral_metric, fraction=top_fraction(DEFAULT_ESTIMATOR))
 def alpha(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -> jax.Array:
     r"""Exponent of the eigenvalue density, rho(l) ~ l^-alpha, smoothed.
 
     Args:
         W: Matrices ``[..., rows, cols]``.
-        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`soft_csn` or
-            :func:`frozen_csn`.
+        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`rank_regression`,
+            :func:`soft_csn` or :func:`frozen_csn`.
 
     Returns:
         ``[...]``, scale-free, in (1, 100].
@@ -150,7 +148,7 @@ def alpha(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -
     return estimator(eigenvalues)
 
 
-@spectral_metric
+@functools.partial(spectral_metric, fraction=top_fraction(DEFAULT_ESTIMATOR))
 def alpha_hat(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -> jax.Array:
     r"""Weighted alpha of one matrix, alpha ln lambda_max.
 
@@ -159,8 +157,8 @@ def alpha_hat(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATO
 
     Args:
         W: Matrices ``[..., rows, cols]``.
-        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`soft_csn` or
-            :func:`frozen_csn`.
+        estimator: :func:`smooth_hill` (the default), :func:`hill`, :func:`rank_regression`,
+            :func:`soft_csn` or :func:`frozen_csn`.
 
     Returns:
         ``[...]``. Where lambda_max < 1 it is negative, and a larger alpha then lowers it: to train,

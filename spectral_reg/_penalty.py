@@ -1,6 +1,8 @@
 """Spectral penalties as loss terms."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,15 @@ from ._trees import Mask, PyTree
 def check_number(name: str, value: float) -> None:
     if isinstance(value, (int, float)) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}; expected a finite number")
+
+
+@contextlib.contextmanager
+def in_layer(name: str) -> Iterator[None]:
+    """Names the layer in what a metric says of its spectrum."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from error
 
 
 def spectral_penalty(
@@ -59,14 +70,16 @@ def spectral_penalty(
         raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
     if conv in CONV_MATRICES:
         matrices = layer_matrices(params, mask=mask, conv=conv, axes=axes)
-        values = {name: metric(W) for name, W in matrices.items()}
         shapes = {name: W.shape[:-2] for name, W in matrices.items()}
+        function, arguments = metric, matrices
     else:
         spectra = layer_spectra(params, mask=mask, conv=conv, axes=axes)
-        function = function_of_eigenvalues(metric)
-        values = {name: function(spectrum) for name, spectrum in spectra.items()}
         shapes = {name: spectrum.shape[:-1] for name, spectrum in spectra.items()}
-    for name, value in values.items():
+        function, arguments = function_of_eigenvalues(metric), spectra
+    values = {}
+    for name, argument in arguments.items():
+        with in_layer(name):
+            value = values[name] = function(argument)
         if value.shape != shapes[name]:
             raise ValueError(
                 f"the metric gave shape {value.shape} for {name!r}; expected {shapes[name]}, one "

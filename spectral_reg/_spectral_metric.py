@@ -16,14 +16,23 @@ Metric = Callable[..., jax.Array]
 
 
 class SpectralMetric(Protocol):
-    """A function of matrices ``[..., rows, cols]`` that keeps its function of eigenvalues."""
+    """A function of matrices ``[..., rows, cols]`` that keeps its function of eigenvalues.
+
+    Attributes:
+        of_eigenvalues: From eigenvalues ``[..., M]``, descending, to ``[...]``.
+        fraction: Share of the spectrum, from the top, that it reads with its options as they are by
+            default. What stands below may be anything, such as zeros; the length M counts.
+    """
 
     of_eigenvalues: FunctionOfEigenvalues
+    fraction: float
 
     def __call__(self, W: jax.Array, **options: Any) -> jax.Array: ...
 
 
-def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralMetric:
+def spectral_metric(
+    function_of_eigenvalues: FunctionOfEigenvalues, *, fraction: float | None = None
+) -> SpectralMetric:
     """Makes a metric of matrices from a function of their eigenvalues.
 
     ``metric(W) = function_of_eigenvalues(eigenvalues(W))``
@@ -31,10 +40,16 @@ def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralM
     Args:
         function_of_eigenvalues: Takes eigenvalues ``[..., M]``, descending, and gives ``[...]``.
             Its keyword arguments become those of the metric.
+        fraction: Share of the spectrum, from the top, that the function reads: the largest
+            M - int((1 - fraction) M), at least 3. By default what the function itself says by an
+            attribute of this name, as the estimators of alpha do, and otherwise 1.
 
     Returns:
         The metric: ``[..., rows, cols]`` to ``[...]``. It keeps ``function_of_eigenvalues`` as its
-        attribute ``of_eigenvalues``, for callers that have the spectrum already.
+        attribute ``of_eigenvalues``, for callers that have the spectrum already, and ``fraction``.
+
+    Raises:
+        ValueError: If the fraction is outside (0, 1].
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,6 +62,8 @@ def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralM
 
     Cost and errors of the metric: those of :func:`eigenvalues`.
     """
+    read = top_fraction(function_of_eigenvalues) if fraction is None else fraction
+    check_fraction("fraction", read)
 
     @functools.wraps(function_of_eigenvalues)
     def metric(W: jax.Array, **options: Any) -> jax.Array:
@@ -56,6 +73,7 @@ def spectral_metric(function_of_eigenvalues: FunctionOfEigenvalues) -> SpectralM
     first, *rest = signature.parameters.values()
     metric.__signature__ = signature.replace(parameters=[first.replace(name="W"), *rest])  # type: ignore[attr-defined]
     metric.of_eigenvalues = function_of_eigenvalues  # type: ignore[attr-defined]
+    metric.fraction = read  # type: ignore[attr-defined]
     return cast(SpectralMetric, metric)
 
 
@@ -99,12 +117,48 @@ def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
     del metric.__wrapped__  # its signature is of W, not of norms
     metric.of_eigenvalues = of_eigenvalues  # type: ignore[attr-defined]
     metric.of_norms = function_of_norms  # type: ignore[attr-defined]
+    metric.fraction = 1.0  # type: ignore[attr-defined]
     return cast(SpectralMetric, metric)
+
+
+def check_fraction(name: str, fraction: float) -> None:
+    """Refuses what is no share of a spectrum."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"{name} is {fraction}; expected a fraction of the spectrum in (0, 1]")
+
+
+def tail_size(fraction: float, num_eigenvalues: int) -> int:
+    """How many eigenvalues, counted from the largest, a fraction of the spectrum is."""
+    return max(2, num_eigenvalues - int((1 - fraction) * num_eigenvalues))
+
+
+def top_fraction(metric: Callable) -> float:
+    """The share of the spectrum, from the top, that a metric or an estimator reads.
+
+    Whoever has the largest eigenvalues alone may fill up the others with zeros, to the full length
+    M: where the K that are known reach max(3, ``tail_size(top_fraction(metric), M)``), the metric
+    gives the same, with the same gradient. A whole spectrum is read where the metric does not say.
+    An option with a fraction of its own, bound by ``functools.partial``, is what counts:
+    ``partial(sr.alpha, estimator=sr.hill(0.1))`` reads the top tenth.
+    """
+    if isinstance(metric, functools.partial):
+        options = [value for value in metric.keywords.values() if callable(value)]
+        return max(map(top_fraction, options)) if options else top_fraction(metric.func)
+    return getattr(metric, "fraction", 1.0)
+
+
+def resolved(metric: Metric) -> Metric:
+    """The metric, with its options bound where it is a ``functools.partial`` of one."""
+    if isinstance(metric, functools.partial) and hasattr(metric.func, "of_eigenvalues"):
+        bound = functools.partial(metric.func.of_eigenvalues, **metric.keywords)
+        functools.update_wrapper(bound, metric.func.of_eigenvalues)
+        return spectral_metric(bound, fraction=top_fraction(metric))
+    return metric
 
 
 def function_of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
     """The metric's function of eigenvalues, or an error that says how to give it one."""
-    function = getattr(metric, "of_eigenvalues", None)
+    function = getattr(resolved(metric), "of_eigenvalues", None)
     if function is None:
         name = getattr(metric, "__name__", repr(metric))
         raise ValueError(
@@ -116,10 +170,14 @@ def function_of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
 
 def then(metric: Metric, function: Callable[[jax.Array], jax.Array]) -> Metric:
     """The metric followed by a function, with all the forms that the metric has."""
+    metric = resolved(metric)
     if hasattr(metric, "of_norms"):
         of_norms = metric.of_norms
         return norm_metric(lambda squared_norm, top: function(of_norms(squared_norm, top)))
     if hasattr(metric, "of_eigenvalues"):
         of_eigenvalues = metric.of_eigenvalues
-        return spectral_metric(lambda eigenvalues: function(of_eigenvalues(eigenvalues)))
+        return spectral_metric(
+            lambda eigenvalues: function(of_eigenvalues(eigenvalues)),
+            fraction=top_fraction(metric),
+        )
     return lambda W: function(metric(W))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ._axes import Axes
 from ._layers import Conv, Layer, pool, read_layers
-from ._penalty import total_of
+from ._penalty import in_layer, total_of
 from ._spectral_metric import Metric, function_of_eigenvalues
 from ._tracking import initial_top_vectors, initial_vectors, tracked_eigenvalues, tracked_norms
 
@@ -35,12 +35,14 @@ def tracked_penalty(
             if pooled:
                 squared_norm = jnp.sum(pool(squared_norm, num_batch), axis=-1)
                 top = pool(top, num_batch)[..., 0]
-            values[name] = metric.of_norms(squared_norm, top)
+            with in_layer(name):
+                values[name] = metric.of_norms(squared_norm, top)
         else:
             spectrum, followed[name] = tracked_eigenvalues(W, vectors[name])
             if pooled:
                 spectrum = pool(spectrum, num_batch)
-            values[name] = function_of_eigenvalues(metric)(spectrum)
+            with in_layer(name):
+                values[name] = function_of_eigenvalues(metric)(spectrum)
     return total_of(values), followed
 
 
