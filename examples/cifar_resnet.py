@@ -185,7 +185,7 @@ def from_torch(state_dict: Mapping[str, Any]) -> ResNet:
         params = _as_nnx(converted)
         model = ResNet(family, len(params["layer1"]), params["linear"]["bias"].size)
     except KeyError as error:
-        raise ValueError(f"these are no weights of a CIFAR ResNet: there is no {error}") from None
+        raise ValueError(f"state_dict is without {error}; expected a CIFAR ResNet") from None
     state = nnx.state(model, (nnx.Param, nnx.BatchStat))
     shapes, given = (
         {sr.path_name(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(tree)}
@@ -193,7 +193,10 @@ def from_torch(state_dict: Mapping[str, Any]) -> ResNet:
     )
     if shapes != given:
         differing = sorted(name for name, _ in shapes.items() ^ given.items())
-        raise ValueError(f"these weights do not fit the network: {', '.join(differing)}")
+        raise ValueError(
+            f"state_dict is another network in {', '.join(differing)}; expected a CIFAR ResNet's"
+            " names and shapes"
+        )
     nnx.update(model, params)
     return model
 

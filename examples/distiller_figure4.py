@@ -21,7 +21,7 @@ from scipy import stats
 
 import fitting
 import spectral_reg as sr
-from examples.presenting import record
+from examples.presenting import figures, record
 
 FILE = "checkpoint_trained_{}.pth.tar"
 BASELINE, FINETUNED, DENSE, CHANNELS = (
@@ -259,8 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     means, checked = against_published(maps), claims_table(claims(maps))
-    options.out.mkdir(parents=True, exist_ok=True)
-    draw(maps[BASELINE], maps[FINETUNED]).savefig(options.out / "figure4.png", dpi=110)
+    figure = draw(maps[BASELINE], maps[FINETUNED])
+    figures.save(figure, options.out / "figure4.png", dpi=110)
     console = Console()
     console.print(means)
     console.print()

@@ -74,7 +74,7 @@ def fetch(name: str, folder: Path | None = None, *, progress: bool = True) -> Pa
         DataError: The name is unknown, the network or the server fails, or the checksum is wrong.
     """
     if name not in SOURCES:
-        raise DataError(f"cannot download {name!r}: choose one of {', '.join(SOURCES)}")
+        raise DataError(f"name is {name!r}; expected one of {', '.join(SOURCES)}")
     if name == "cifar10" and folder and (folder / "cifar-10-batches-bin").is_dir():
         return folder
     import pooch
@@ -94,14 +94,14 @@ def fetch(name: str, folder: Path | None = None, *, progress: bool = True) -> Pa
         except ValueError as error:
             # Pooch's message gives both checksums.
             raise DataError(
-                f"{source.address}{file} is not the file that it should be, or was cut short"
-                f" ({error}): nothing was kept; try again, or put the file into"
+                f"{source.address}{file} is another file, or was cut short ({error}); expected"
+                f" {source.checksums[file]}; nothing was kept: try again, or put the file into"
                 f" {keeper.path} by hand"
             ) from error
         except (requests.RequestException, OSError) as error:
             raise DataError(
-                f"{source.address}{file} cannot be fetched ({error}): check the network, or put the"
-                f" file into {keeper.path} by hand"
+                f"{source.address}{file} is out of reach ({error}); expected a download; check the"
+                f" network, or put the file into {keeper.path} by hand"
             ) from error
     return folder
 

@@ -30,6 +30,7 @@ from examples.sweeping.presets import Preset
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
 from examples.training.networks import LAYERS
+from fitting._whole_file import written_whole
 
 BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
 
@@ -200,10 +201,10 @@ def put(text: str, path: Path) -> Path:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise OSError(f"{path} has no marks to write between: lines {BEGIN} and {END}")
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    return unfinished.replace(path)
+        raise OSError(f"{path} is without marks; expected the lines {BEGIN} and {END}")
+    with written_whole(path) as unfinished:
+        unfinished.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    return path
 
 
 def present(finished: command.Finished) -> Sequence[Path]:
@@ -213,7 +214,8 @@ def present(finished: command.Finished) -> Sequence[Path]:
     print(text)
     path = finished.folder / "paper_table.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
     return [path, *([put(text, finished.options.write)] if finished.options.write else [])]
 
 

@@ -181,10 +181,10 @@ def test_a_network_without_files_computes_the_same(family):
 
 def test_weights_that_do_not_fit_are_named():
     state_dict = random_state_dict()
-    with pytest.raises(ValueError, match="no weights of a CIFAR ResNet: there is no 'layer1'"):
+    with pytest.raises(ValueError, match="state_dict is without 'layer1'; expected a CIFAR"):
         cifar_resnet.from_torch({"fc.weight": np.ones((10, 4))})
     missing = {k: v for k, v in state_dict.items() if k != "module.layer2.0.bn2.running_var"}
-    with pytest.raises(ValueError, match="do not fit the network: layer2/0/bn2/var"):
+    with pytest.raises(ValueError, match="is another network in layer2/0/bn2/var"):
         cifar_resnet.from_torch(missing)
     with pytest.raises(ValueError, match="layer3/0/more/kernel"):
         cifar_resnet.from_torch(state_dict | {"module.layer3.0.more.weight": np.ones((3, 3))})

@@ -1,6 +1,7 @@
 """The runner that all experiments share: cells, jobs, resuming, executors."""
 
 import dataclasses
+import json
 import os
 import pickle
 import shutil
@@ -109,6 +110,36 @@ def test_a_cell_written_before_a_field_was_added_has_its_default(smoke):
     assert list(cells.find(smoke, [later, dataclasses.replace(later, new_field=4)])) == [later]
 
 
+def test_a_cell_of_the_first_release_still_loads(tmp_path):
+    config = {
+        "data": "cifar10",
+        "train_size": 2000,
+        "test_size": 10_000,
+        "batch_size": 32,
+        "epochs": 25,
+        "seed": 3,
+        "loss": "mse",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "init": "glorot",
+        "penalty": "l2",
+        "strength": 1e-4,
+        "network": "mini_alexnet",
+        "optimizer": "sgd",
+        "decay": 1.0,
+        "norm_matched": False,
+        "dense_norm": False,
+        "random_labels": 0.0,
+        "validation_size": 0,
+    }
+    record = {"config": config, "metrics": {"epochs": [0]}, "wall_time": 2.0, "origin": {}}
+    spectrum = np.ones((1, 384))
+    np.savez(tmp_path / "b32-l2-0.0001-seed3-5d8ed1c7.npz", record=json.dumps(record), fc1=spectrum)
+    wanted = Config("cifar10", 2000, 10_000, 32, 25, 3, "mse", 0.1, penalty="l2", strength=1e-4)
+    (cell,) = cells.find(tmp_path, [wanted]).values()
+    np.testing.assert_array_equal(cell.arrays["fc1"], spectrum)
+
+
 def test_damaged_and_half_written_files_are_no_cells(smoke, tmp_path):
     folder = shutil.copytree(smoke, tmp_path / "copy")
     whole = sorted(folder.glob("*.npz"))[0]
@@ -215,7 +246,7 @@ def test_plot_only_draws_the_finished_cells_and_trains_nothing(
     assert "1 of 3 cells are missing" in capsys.readouterr().err
     empty = tmp_path / "empty"
     assert batch_size.main(["--preset", "smoke", "--out", str(empty), "--plot-only"]) == 1
-    assert capsys.readouterr().err.startswith("error: no finished cell of this sweep in")
+    assert capsys.readouterr().err.startswith("error: the number of finished cells in")
 
 
 def test_equal_updates_keep_the_number_of_steps_and_the_rate_at_each():

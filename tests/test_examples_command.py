@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
     [
         (["--preset", "huge"], "choose from"),
         (["--data", "imagenet"], "choose from"),
-        (["--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
-        (["--seeds", "0"], "expected a whole number from 1 on, got '0'"),
-        (["--batch-sizes", "8,b"], "expected a whole number from 1 on, got 'b'"),
-        (["--train-size", "16"], "a batch of 256 for 16 training images"),
+        (["--seed", "-1"], "it is '-1'; expected a whole number from 0 on"),
+        (["--seeds", "0"], "it is '0'; expected a whole number from 1 on"),
+        (["--batch-sizes", "8,b"], "it is 'b'; expected a whole number from 1 on"),
+        (["--train-size", "16"], "the largest batch size is 256; expected at most 16"),
     ],
 )
 def test_wrong_arguments_are_usage_errors_that_say_what_is_expected(arguments, message, capsys):
@@ -49,7 +49,7 @@ def test_an_output_that_is_no_folder_is_one_line_and_exit_code_1(tmp_path, train
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "give it with --data-dir"), (["--data-dir", "nowhere"], "no file nowhere")],
+    [([], "give it with --data-dir"), (["--data-dir", "nowhere"], "data_batch_1.bin is missing")],
 )
 def test_missing_data_is_one_line_and_exit_code_1(arguments, message, tmp_path, capsys):
     command = ["--data", "cifar10", "--preset", "smoke", "--out", str(tmp_path), *arguments]

@@ -17,7 +17,7 @@ from examples import (
 )
 from examples.presenting import penalty_report, rows
 from examples.presenting.gap import closed
-from examples.sweeping import cells, command, sweep
+from examples.sweeping import cells, command, stages, sweep
 from examples.sweeping.presets import PRESETS
 from examples.training import data
 from examples.training.config import Config
@@ -99,14 +99,14 @@ def test_validation_images_are_taken_from_beyond_the_training_set_where_there_ar
 
     def searched(*arguments):
         given = ["--preset", "quick", "--compare", "epochs", *arguments]
-        now = explicit_penalty.stages(preset, parser.parse_args(given), {})
+        now = stages.stages(preset, parser.parse_args(given), {})
         return {
             (c.train_size, c.validation_size) for run in now.search.values() for c in run.values()
         }
 
     assert searched("--validation-size", "2000") == {(5000, 2000)}
     assert searched("--validation-size", "47000") == {(3000, 47_000)}
-    with pytest.raises(data.DataError, match="0 training images and 50000 for validation"):
+    with pytest.raises(data.DataError, match="train_size is 0 beside 50000 images"):
         searched("--validation-size", "50000")
 
 
@@ -122,7 +122,7 @@ def test_the_regime_follows_the_training_accuracy_unless_it_is_told():
             config: finished(config, final_train_accuracy=accuracy)
             for config, accuracy in zip((large, reference), accuracies, strict=False)
         }
-        return explicit_penalty.stages(preset, options, found)
+        return stages.stages(preset, options, found)
 
     assert decided("auto").comparison == decided("auto", 1.0).comparison == ""
     assert decided("auto", 0.99, 1.0).comparison == "epochs"
@@ -138,11 +138,11 @@ def test_the_estimate_counts_the_runs_that_are_not_named_yet():
     preset = PRESETS["quick"]._replace(num_seeds=2)
     parser = command.make_parser(explicit_penalty.EXPERIMENT)
     options = parser.parse_args(["--preset", "quick", "--compare", "epochs"])
-    plan = explicit_penalty.plan(preset, options)
+    plan = stages.plan(preset, options)
 
     def estimate(found):
         known = sum(config.num_images for config in dict.fromkeys(plan(found)))
-        return known + explicit_penalty.to_come(preset, options, found)
+        return known + stages.to_come(preset, options, found)
 
     found, estimates = {}, [estimate({})]
     for _ in range(3):
@@ -156,7 +156,7 @@ def test_the_estimate_counts_the_runs_that_are_not_named_yet():
     # Strengths are rounded, and with them nothing else; the numbers of steps are known at once.
     assert estimates == [estimates[-1]] * 4
     options = parser.parse_args(["--preset", "quick"])
-    plan = explicit_penalty.plan(preset, options)
+    plan = stages.plan(preset, options)
     assert estimate({}) > estimates[0]
 
 
@@ -170,7 +170,7 @@ def test_a_share_of_a_gap_is_a_ratio_of_means_with_a_jackknife_error():
     assert part.error == pytest.approx(0.01 / np.sqrt(3) / 0.1)
     assert not closed(plain, plain, plain + np.array([0.1, -0.1, 0.05])).is_gap
     assert np.isnan(closed(plain[:1], plain[:1], reference[:1]).error)
-    with pytest.raises(ValueError, match="one accuracy a seed in each arm, got 3, 2 and 3"):
+    with pytest.raises(ValueError, match="accuracies is 3, 2 and 3; expected one"):
         closed(plain, plain[:2], reference)
 
 
@@ -180,8 +180,8 @@ def test_the_verdict_says_that_there_is_no_gap():
         name: rows.Group(config, [rows.row(finished(config, final_test_accuracy=0.5))])
         for name in ("none", "reference", "best penalty")
     }
-    stages = explicit_penalty.Stages((0.5, 1.0), "updates", {}, {}, {}, {})
-    text = penalty_report.verdict(stages, groups)
+    now = stages.Stages((0.5, 1.0), "updates", {}, {}, {}, {})
+    text = penalty_report.verdict(now, groups)
     assert text.endswith("There is no gap to close.")
     assert "They do not both reach 99%." in text
 
@@ -207,7 +207,7 @@ def test_paper_table_puts_ours_beside_theirs_between_the_marks(quick, tmp_path, 
     readme.write_text("no marks")
     options += ["--out", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]
     assert paper_table.main(["--plot-only", *options]) == 1
-    assert "no marks to write between" in capsys.readouterr().err
+    assert "is without marks; expected the lines" in capsys.readouterr().err
     assert readme.read_text() == "no marks"
 
 

@@ -63,7 +63,7 @@ def test_training_normalizes_by_the_batch_and_remembers_one_percent(model):
 
 
 def test_an_unknown_init_is_refused():
-    with pytest.raises(ValueError, match="unknown init 'he': choose one of glorot, original"):
+    with pytest.raises(ValueError, match="init is 'he'; expected one of glorot, original"):
         MiniAlexNet(nnx.Rngs(0), "he")
 
 

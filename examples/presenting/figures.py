@@ -15,6 +15,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from examples.presenting.rows import Group, Layer, Row, test_accuracy, train_accuracy
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
+from fitting._whole_file import written_whole
 
 # Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
 DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}
@@ -192,10 +193,11 @@ def spectra(layers: Sequence[tuple[str, Layer]], title: str, *, name: str = "FC1
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, **options: Any) -> Path:
     """Writes a figure as PNG, and gives its path back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", **options)
     return path
 
 

@@ -45,8 +45,8 @@ def closed(plain: np.ndarray, treated: np.ndarray, reference: np.ndarray) -> Clo
     plain, treated, reference = (np.asarray(each, float) for each in (plain, treated, reference))
     if not plain.size or not plain.shape == treated.shape == reference.shape:
         raise ValueError(
-            "expected one accuracy a seed in each arm, got"
-            f" {plain.size}, {treated.size} and {reference.size}"
+            f"the number of accuracies is {plain.size}, {treated.size} and {reference.size};"
+            " expected one for each seed in every arm"
         )
     gains, gaps = treated - plain, reference - plain
     number = plain.size

@@ -13,13 +13,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples.explicit_penalty import ENOUGH, Stages
 from examples.presenting import figures, report
 from examples.presenting.gap import closed
 from examples.presenting.record import with_error
 from examples.presenting.rows import Group, Row, row, test_accuracy, train_accuracy
 from examples.sweeping import command
 from examples.sweeping.presets import seeds_of
+from examples.sweeping.stages import ENOUGH, Stages
 from examples.training.config import Config
 from examples.training.penalties import MULTIPLES
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.sweeping import cells
+from fitting._whole_file import written_whole
 
 
 def shown(value: float | None, style: str) -> str:
@@ -59,5 +60,6 @@ def document(
         printed = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
         lines += ["```", *printed, "```", ""]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, *origin]), encoding="utf-8")
+    with written_whole(path) as unfinished:
+        unfinished.write_text("\n".join([*lines, *origin]), encoding="utf-8")
     return path

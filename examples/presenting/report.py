@@ -15,6 +15,7 @@ from examples.sweeping.cells import Cell
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
 from examples.training.networks import LAYERS
+from fitting._whole_file import written_whole
 
 
 def _layer_columns(group: Group, name: str) -> list[str]:
@@ -167,5 +168,6 @@ def write(
         command: What made them.
     """
     document(path, heading, tables, origins(cells, command))
-    frame(row(cell) for cell in cells).to_csv(path.with_suffix(".csv"), index=False)
+    with written_whole(path.with_suffix(".csv")) as unfinished:
+        frame(row(cell) for cell in cells).to_csv(unfinished, index=False)
     return path

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 
+from fitting._whole_file import written_whole
+
 RECORD = "record"
 PACKAGES = ("spectral-reg", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -101,15 +103,10 @@ def write(folder: Path, cell: Cell, *, label: str) -> Path:
     }
     contents: dict[str, Any] = {RECORD: np.array(json.dumps(record)), **cell.arrays}
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{path.name}.{os.getpid()}"
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, **contents)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, **contents)
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 

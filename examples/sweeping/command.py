@@ -67,14 +67,14 @@ UNTOLD = {"preset", "data", "data_dir", "download", "out", "cells", "write"} | {
 
 def _seed(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"it is {text!r}; expected a whole number from 0 on")
     return int(text)
 
 
 def positive(text: str) -> int:
     """Reads an argument that is a whole number from 1 on."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"it is {text!r}; expected a whole number from 1 on")
     return int(text)
 
 
@@ -132,8 +132,9 @@ def _chosen(
         preset = preset._replace(batch_sizes=options.batch_sizes)
     if max(preset.batch_sizes) > preset.baseline.train_size:
         parser.error(
-            f"a batch of {max(preset.batch_sizes)} for {preset.baseline.train_size} training"
-            " images: an epoch needs at least one whole batch"
+            f"the largest batch size is {max(preset.batch_sizes)}; expected at most"
+            f" {preset.baseline.train_size}, the number of training images; give smaller"
+            " --batch-sizes, or a larger --train-size"
         )
     return preset._replace(num_seeds=options.seeds or preset.num_seeds)
 
@@ -208,8 +209,8 @@ def main(
     configs, found = sweep.known(plan, where)
     if not found:
         print(
-            f"error: no finished cell of this sweep in {', '.join(map(str, where))}: run it"
-            " without --plot-only",
+            f"error: the number of finished cells in {', '.join(map(str, where))} is 0; expected"
+            " some of this experiment; run it without --plot-only",
             file=sys.stderr,
         )
         return 1

@@ -113,7 +113,10 @@ def complete(
             # A control waits for the run whose norms it takes.
             ready = [c for c in missing if not c.norm_matched or c.original in found]
             if lost := done.intersection(ready):
-                raise OSError(f"{lost.pop().label} was written to {folders[0]} and is not there")
+                raise OSError(
+                    f"the cell of {lost.pop().label} is gone from {folders[0]}; expected it where"
+                    " it was written; was the folder emptied meanwhile?"
+                )
             todo = jobs(ready, ensembles=ensembles)
             _run(todo, found, folders[0], data_dir, executor, bar)
             done.update(ready)

@@ -62,11 +62,11 @@ def _read(path: Path) -> bytes:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"no file {path}: --data-dir must name the folder that holds {path.parent.name}/,"
-            " or --download fetches it"
+            f"{path} is missing; expected a file; name the folder that holds {path.parent.name}/"
+            " with --data-dir, or fetch it with --download"
         ) from None
     except (EOFError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}): fetch it again") from error
+        raise DataError(f"{path} is damaged ({error}); expected gzip; fetch it again") from error
 
 
 def _from_archive(archive: Path, name: str) -> bytes:
@@ -75,7 +75,9 @@ def _from_archive(archive: Path, name: str) -> bytes:
             file = members.extractfile(name)
             return file.read() if file else b""
     except (KeyError, EOFError, OSError, tarfile.TarError) as error:
-        raise DataError(f"{archive} cannot be read ({error}): fetch it again") from error
+        raise DataError(
+            f"{archive} is damaged ({error}); expected a tar archive with {name}; fetch it again"
+        ) from error
 
 
 def read_cifar10(path: Path) -> Split:
@@ -89,8 +91,8 @@ def read_cifar10(path: Path) -> Split:
     record = 1 + 3 * 32 * 32
     if not content or len(content) % record:
         raise DataError(
-            f"{path} has {len(content)} bytes, which is no multiple of {record} (a label and"
-            " 3 x 32 x 32 pixels): fetch it again in the binary layout"
+            f"{path} is {len(content)} bytes long; expected a multiple of {record}, a label and"
+            " 3 x 32 x 32 pixels; fetch it again in the binary layout"
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, record)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
@@ -117,7 +119,7 @@ def _idx(path: Path) -> np.ndarray:
     shape = np.frombuffer(content[4 : 4 + 4 * rank], ">i4")
     pixels = np.frombuffer(content, np.uint8, offset=min(4 + 4 * rank, len(content)))
     if content[:3] != b"\0\0\x08" or pixels.size != np.prod(shape, dtype=int):
-        raise DataError(f"{path} is not a complete idx file of bytes: fetch it again")
+        raise DataError(f"{path} is incomplete; expected an idx file of bytes; fetch it again")
     return pixels.reshape(shape)
 
 
@@ -183,23 +185,24 @@ def load(
         DataError: A name is unknown, or the files are missing, cut short or too few.
     """
     if name not in READERS:
-        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(READERS)}")
+        raise DataError(f"name is {name!r}; expected one of {', '.join(READERS)}")
     if scaling not in SCALINGS:
-        raise DataError(f"unknown scaling {scaling!r}: choose one of {', '.join(SCALINGS)}")
+        raise DataError(f"scaling is {scaling!r}; expected one of {', '.join(SCALINGS)}")
     if name in NEEDS_FOLDER and data_dir is None:
         raise DataError(
-            f"{name} is read from a folder: give it with --data-dir, or fetch it with --download"
+            f"data_dir is None; expected the folder of {name}; give it with --data-dir, or fetch it"
+            " with --download"
         )
     train, test = READERS[name](Path(data_dir or "."))
     train_size = len(train[0]) - validation_size if train_size is None else train_size
     test_size = len(test[0]) if test_size is None else test_size
-    for size, needed, split, what in (
-        (train_size, train_size + validation_size, train, "training"),
-        (test_size, test_size, test, "test"),
+    for what, size, most in (
+        ("train_size", train_size, len(train[0]) - validation_size),
+        ("test_size", test_size, len(test[0])),
     ):
-        if not size > 0 or needed > len(split[0]):
-            more = f" and {validation_size} for validation" if needed > size else ""
-            raise DataError(f"{size} {what} images{more} asked for; there are {len(split[0])}")
+        if not 0 < size <= most:
+            beside = f" beside validation_size = {validation_size}" if validation_size else ""
+            raise DataError(f"{what} is {size}; expected 1 to {most} for {name}{beside}")
     if validation_size:
         held_out = _part(train, slice(train_size, train_size + validation_size), scaling)
     else:

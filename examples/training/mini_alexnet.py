@@ -79,7 +79,7 @@ class MiniAlexNet(nnx.Module):
         dense_norm: bool = False,
     ):
         if init not in INITS:
-            raise ValueError(f"unknown init {init!r}: choose one of {', '.join(INITS)}")
+            raise ValueError(f"init is {init!r}; expected one of {', '.join(INITS)}")
         kernel_init, bias_init = INITS[init], nnx.initializers.constant(0.1)
         conv = partial(
             nnx.Conv, kernel_size=(5, 5), kernel_init=kernel_init, bias_init=bias_init, rngs=rngs

@@ -79,13 +79,15 @@ def make_network(config: Config) -> nnx.Module:
         ValueError: The network is unknown, or has no dropout or batch norm to be set.
     """
     if config.network not in LAYERS:
-        raise ValueError(f"unknown network {config.network!r}: choose one of {', '.join(LAYERS)}")
+        raise ValueError(f"network is {config.network!r}; expected one of {', '.join(LAYERS)}")
     rngs = nnx.Rngs(config.seed)
     dropout = dropout_rate(config)
     if config.network == "mini_alexnet":
         return MiniAlexNet(rngs, config.init, dropout=dropout, dense_norm=config.dense_norm)
-    if config.dense_norm or (dropout and config.network == "lenet5"):
-        raise ValueError(f"{config.network} has no batch norm or dropout on its dense layers")
+    if config.dense_norm:
+        raise ValueError(f"dense_norm is True; expected False for {config.network}")
+    if dropout and config.network == "lenet5":
+        raise ValueError("penalty is 'dropout'; expected another for lenet5, which has no dropout")
     return Tiny(rngs, dropout) if config.network == "tiny" else LeNet5(rngs)
 
 

@@ -59,12 +59,12 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     }
     if config.optimizer not in optimizers:
         raise ValueError(
-            f"unknown optimizer {config.optimizer!r}: choose one of {', '.join(optimizers)}"
+            f"optimizer is {config.optimizer!r}; expected one of {', '.join(optimizers)}"
         )
     optimizer = optimizers[config.optimizer](rate)
     if config.penalty not in ("", *PENALTIES):
         raise ValueError(
-            f"unknown penalty {config.penalty!r}: choose one of {', '.join(PENALTIES)}"
+            f"penalty is {config.penalty!r}; expected one of {', '.join(PENALTIES)}, or '' for none"
         )
     if config.penalty in ("", "dropout") or config.norm_matched:
         return optimizer

@@ -136,16 +136,20 @@ class _Record:
 def _check(config: Config, dataset: Dataset, norms: np.ndarray | None) -> None:
     num_images = len(dataset.train_images)
     if num_images != config.train_size:
-        raise ValueError(f"{num_images} training images for a run of {config.train_size}")
+        raise ValueError(
+            f"len(train_images) is {num_images}; expected {config.train_size}, as the run has it"
+        )
     if config.num_steps == 0:
         raise ValueError(
-            f"batch size {config.batch_size} for {num_images} training images:"
-            " an epoch needs at least one whole batch"
+            f"batch_size is {config.batch_size}; expected at most {num_images}, the number of"
+            " training images: an epoch is made of whole batches"
         )
-    if config.norm_matched and (norms is None or len(norms) != config.num_steps * config.epochs):
+    num_steps = config.num_steps * config.epochs
+    if config.norm_matched and (norms is None or len(norms) != num_steps):
         raise ValueError(
-            f"{config.label} is a norm-matched control: give it the norms of each of the"
-            f" {config.num_steps * config.epochs} steps of the run that it is the control of"
+            f"norms is {None if norms is None else f'of {len(norms)} steps'}; expected those of"
+            f" {num_steps} steps for {config.label}; give the norms of the run that it is the"
+            " control of"
         )
 
 
@@ -232,8 +236,11 @@ def train_ensemble(
         ValueError: As for `train`, or the runs differ in more than their seeds.
     """
     config = configs[0]
-    if any(dataclasses.replace(other, seed=config.seed) != config for other in configs):
-        raise ValueError("an ensemble's runs may differ in their seeds alone")
+    if len({dataclasses.replace(other, seed=0) for other in configs}) > 1:
+        raise ValueError(
+            f"configs is {', '.join(other.label for other in configs)}; expected runs that differ"
+            " in their seeds alone"
+        )
     for index, other in enumerate(configs):
         _check(other, dataset, None if norms is None else norms[index])
     records = [_Record(config, dataset) for config in configs]
