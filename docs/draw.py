@@ -14,11 +14,10 @@ from matplotlib.ticker import NullFormatter
 
 import fitting
 from docs import draw_estimators, draw_penalties
-from examples.presenting.figures import DARK, LIGHT, STYLE
+from fitting.palette import BARS, DARK, LAW, LIGHT, STYLE
 from tests.planted_spectra import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
 
 FOLDER = Path(__file__).parent / "figures"
-BARS, LAW = "#b9c4d0", "#c8102e"
 SHAPE = (1000, 400)
 
 

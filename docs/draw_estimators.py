@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import fitting
 import spectral_reg as sr
 from docs.draw_forces import bars, force
-from examples.presenting.figures import DARK, LIGHT
+from fitting.palette import DARK, LIGHT
 from tests.planted_spectra import Array, eigenvalues, gaussian_spectrum, noise
 
 ESTIMATORS = {

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from examples.presenting.figures import DARK
+from fitting.palette import DARK, LAW
 from tests.planted_spectra import Array
 
 
@@ -21,7 +21,7 @@ def force(function: Callable[[jax.Array], jax.Array], spectrum: Array) -> Array:
 def bars(axes: Axes, heights: Array) -> None:
     """A bar for each rank, more of its eigenvalue above zero, less below."""
     ranks = np.arange(1, heights.size + 1)
-    for chosen, color in ((heights > 0, DARK["color"]), (heights < 0, "#c8102e")):
+    for chosen, color in ((heights > 0, DARK["color"]), (heights < 0, LAW)):
         axes.vlines(ranks[chosen], 0, heights[chosen], color=color, linewidth=1)
     axes.axhline(0, color="0.6", linewidth=0.6)
     axes.set(xscale="log", xlim=(0.8, ranks[-1] * 1.2))

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 
 import spectral_reg as sr
 from docs.draw_forces import bars, force
-from examples.presenting.figures import DARK, LIGHT
+from fitting.palette import DARK, LIGHT
 from tests.planted_spectra import Array, bulk_spikes
 
 SHAPE = (384, 192)

@@ -22,6 +22,7 @@ from scipy import stats
 import fitting
 import spectral_reg as sr
 from examples.presenting import figures, record
+from fitting import palette
 
 FILE = "checkpoint_trained_{}.pth.tar"
 BASELINE, FINETUNED, DENSE, CHANNELS = (
@@ -232,8 +233,8 @@ def draw(before: Maps, after: Maps) -> Figure:
         tallest = max(m.published_alpha.max() for m in (before, after))
         for axes, (field, title) in zip(figure.subplots(1, 3), panels, strict=True):
             for maps, label, colour, marker in (
-                (before, "baseline", "#123a6b", "o"),
-                (after, "fine-tuned", "#e8963a", "s"),
+                (before, "baseline", palette.DARK["color"], "o"),
+                (after, "fine-tuned", palette.LIGHT["color"], "s"),
             ):
                 axes.plot(getattr(maps, field), marker, color=colour, markersize=4, label=label)
             for start in range(9, len(before.layers), 9):
@@ -260,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     means, checked = against_published(maps), claims_table(claims(maps))
     figure = draw(maps[BASELINE], maps[FINETUNED])
-    figures.save(figure, options.out / "figure4.png", dpi=110)
+    figures.save(figure, options.out / "figure4.png")
     console = Console()
     console.print(means)
     console.print()

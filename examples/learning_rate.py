@@ -28,6 +28,7 @@ from examples.presenting.rows import Group, groups, test_accuracy
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, equal_updates, seeds_of
 from examples.training.config import Config
+from fitting import palette
 
 MARKERS = {"equal epochs": "o", "learning rates": "s", "equal updates": "^"}
 
@@ -94,7 +95,7 @@ def table(pairs: Sequence[tuple[str, Group]]) -> Table:
 def draw(pairs: Sequence[tuple[str, Group]], title: str) -> Figure:
     """Draws the stable ranks against lr/b, coloured by phase."""
     seen = {row.layers[layer].phase for _, g in pairs for row in g.rows for layer in row.layers}
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(9.6, 3.9), layout="constrained")
         for axes, layer in zip(figure.subplots(1, 2), ("fc1", "fc2"), strict=True):
             for name, group in pairs:

@@ -26,6 +26,7 @@ from examples.presenting.rows import Group, Layer, groups, test_accuracy, train_
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, seeds_of
 from examples.training.config import Config
+from fitting import palette
 
 PAPER = Config(
     "mnist",
@@ -59,14 +60,14 @@ def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
     edges = np.linspace(0, most, bins + 1)
     heights, _ = np.histogram(shown, edges)
     density = heights / layer.eigenvalues.size / np.diff(edges)
-    axes.stairs(density, edges, fill=True, color="#b9c4d0", label="eigenvalues of FC1")
+    axes.stairs(density, edges, fill=True, color=palette.BARS, label="eigenvalues of FC1")
     if layer.fits:
         law = layer.fits.marchenko_pastur
         x = np.linspace(1e-3, most, 2000)
         # Without the spikes' dimensions the bulk ends a little below the λ₊ of the whole matrix.
         end = law.bulk.edges[1] if law.bulk else law.lambda_plus
         label = f"Marchenko-Pastur, to {end:.2f}"
-        axes.plot(x, law.density(x), color="#c8102e", lw=1.6, label=label)
+        axes.plot(x, law.density(x), color=palette.LAW, lw=1.6, label=label)
         if spikes := [spike for spike in law.spikes if spike <= most]:
             height = axes.get_xaxis_transform()
             axes.plot(spikes, [0.03] * len(spikes), "k|", ms=9, transform=height, label="spikes")
@@ -75,7 +76,7 @@ def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
 
 def draw(layer: Layer, title: str) -> Figure:
     """Draws the spectrum of FC1, in full and near the edge (the papers' Figure 1a and b)."""
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")
         full, zoomed = figure.subplots(1, 2)
         if layer.fits:

@@ -32,6 +32,7 @@ from examples.sweeping.presets import Preset, seeds_of
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
 from examples.training.penalties import penalized
+from fitting import palette
 
 LAYERS = ("fc1", "fc2")
 Quantity = Callable[[Cell[Config], str], np.ndarray]
@@ -102,7 +103,7 @@ def _styles(measured: dict[str, Group], epochs: int) -> dict[str, dict[str, obje
     every = max(1, epochs // 8)
     return {
         name: style | {"label": name, "markersize": 4, "markevery": every}
-        for name, style in zip(measured, figures.SERIES, strict=False)
+        for name, style in zip(measured, palette.SERIES, strict=False)
     }
 
 
@@ -113,7 +114,7 @@ def draw_ranks(measured: dict[str, Group], title: str) -> Figure:
         "stable rank": stable_rank,
         r"largest eigenvalue $\lambda_{\max}$": lambda_max,
     }
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(9.6, 5.4), layout="constrained")
         grid = figure.subplots(2, 3, sharex=True)
         for line, layer in zip(grid, LAYERS, strict=True):
@@ -139,7 +140,7 @@ def draw_ranks(measured: dict[str, Group], title: str) -> Figure:
 
 def draw_localization(measured: dict[str, Group], title: str) -> Figure:
     """Draws the participation ratio of spikes and bulk over the epochs."""
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(9.6, 3.8), layout="constrained")
         grid = figure.subplots(1, 2)
         for axes, layer in zip(grid, LAYERS, strict=True):

@@ -32,7 +32,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: If it cannot be written there; then, as after any error within, nothing is left.
     """
     check_place(path)
-    partial = path.with_name(f"{path.name}.partial")
+    # Two processes may be writing the same file: neither may give its name to the other's half.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)

@@ -268,7 +268,7 @@ def test_fresh_statistics_are_those_of_the_images_without_dropout(digits):
 
 def test_a_batch_larger_than_the_training_set_is_refused(digits):
     config = dataclasses.replace(TINY, batch_size=65)
-    with pytest.raises(ValueError, match="batch size 65 for 64 training images"):
+    with pytest.raises(ValueError, match="batch_size is 65; expected at most 64"):
         training.train(config, digits)
-    with pytest.raises(ValueError, match="64 training images for a run of 16"):
+    with pytest.raises(ValueError, match=r"len\(train_images\) is 64; expected 16"):
         training.train(dataclasses.replace(TINY, train_size=16), digits)

@@ -15,39 +15,12 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from examples.presenting.rows import Group, Layer, Row, test_accuracy, train_accuracy
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
-from fitting._whole_file import written_whole
+from fitting import palette
+from fitting._whole_file import save_figure
+from fitting.palette import BARS, DARK, LAW, LIGHT, STYLE
 
-# Dark and light: the pair stays apart in greyscale, and marker and line style say it again.
-DARK = {"color": "#123a6b", "marker": "o", "linestyle": "-"}
-LIGHT = {"color": "#e8963a", "marker": "s", "linestyle": "--"}
-# For more lines, from dark to light, every one with its own marker.
-SERIES: tuple[dict[str, Any], ...] = (
-    DARK,
-    {"color": "#b3312c", "marker": "^", "linestyle": "--"},
-    {"color": "#5a9e6f", "marker": "D", "linestyle": "-."},
-    LIGHT,
-    {"color": "#9a9a9a", "marker": "v", "linestyle": ":"},
-)
-# Phases from dark to light, in their order; the sixth, and what has none, stand apart.
-PHASES = {
-    "RANDOM_LIKE": ("#1b1f4b", "o"),
-    "BLEEDING_OUT": ("#4b3f8f", "v"),
-    "BULK_SPIKES": ("#93437f", "s"),
-    "BULK_DECAY": ("#d9634f", "D"),
-    "HEAVY_TAILED": ("#f5b04c", "^"),
-    "RANK_COLLAPSE": ("#3aa6a6", "P"),
-    "UNCLASSIFIED": ("#bbbbbb", "X"),
-    "DIVERGED": ("#ffffff", "x"),
-}
-BARS, LAW = "#b9c4d0", "#c8102e"
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-    "savefig.dpi": 160,
-}
+# What has no phase, because training left no finite weights.
+PHASES = palette.PHASES | {"DIVERGED": ("#ffffff", "x")}
 
 
 def line(
@@ -193,12 +166,10 @@ def spectra(layers: Sequence[tuple[str, Layer]], title: str, *, name: str = "FC1
     return figure
 
 
-def save(figure: Figure, path: Path, **options: Any) -> Path:
-    """Writes a figure as PNG, and gives its path back."""
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure as PNG into a folder that is made if it is not there, and gives its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
-        figure.savefig(unfinished, format="png", **options)
-    return path
+    return save_figure(figure, path)
 
 
 def localization_by_batch_size(groups: Sequence[Group], title: str) -> Figure:

@@ -22,6 +22,7 @@ from examples.sweeping.presets import seeds_of
 from examples.sweeping.stages import ENOUGH, Stages
 from examples.training.config import Config
 from examples.training.penalties import MULTIPLES
+from fitting import palette
 
 PHASES = tuple(figures.PHASES)[:6]
 
@@ -154,7 +155,7 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
     """Draws the phase and the validation accuracy that each penalty has at each strength."""
     seen = set()
     names = [penalty for penalty in MULTIPLES if penalty in now.search]
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(9.6, 4.6), layout="constrained")
         phases, accuracy = figure.subplots(1, 2, sharey=True)
         for place, penalty in enumerate(names):
@@ -210,7 +211,7 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
 
 def draw_gap(finalists: dict[str, Group], title: str) -> Figure:
     """Draws the test accuracy of the finalists: every seed, mean and standard error."""
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(palette.STYLE):
         figure = Figure(figsize=(7.2, 0.9 + 0.45 * len(finalists)), layout="constrained")
         axes = figure.subplots()
         order = sorted(finalists, key=lambda name: finalists[name].mean(test_accuracy))
@@ -218,11 +219,11 @@ def draw_gap(finalists: dict[str, Group], title: str) -> Figure:
             group = finalists[name]
             values = group.values(test_accuracy)
             seeds = np.full(len(values), place - 0.2)
-            axes.plot(values, seeds, "o", color="#e8963a", ms=4.5, alpha=0.8)
+            axes.plot(values, seeds, "o", color=palette.LIGHT["color"], ms=4.5, alpha=0.8)
             error = np.nan_to_num(group.error(test_accuracy))
             style: dict[str, Any] = {
                 "fmt": "D",
-                "color": "#123a6b",
+                "color": palette.DARK["color"],
                 "ms": 6,
                 "capsize": 4,
                 "zorder": 3,
