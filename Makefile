@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo test docs clean
+.PHONY: install install-dev demo test test-slow docs clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -20,6 +20,10 @@ demo: install
 
 test: install-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
+
+# One after another: they measure memory, and fill it.
+test-slow: install-dev
+	$(BIN)/python -m pytest -m slow
 
 docs: install-dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

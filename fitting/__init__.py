@@ -1,5 +1,9 @@
 """Non-differentiable fits of spectra: power laws, Marchenko-Pastur, phases, whole models."""
 
+from . import _requirements
+
+_requirements.check_installed()
+
 from ._comparison import Comparison as Comparison
 from ._comparison import compare as compare
 from ._comparison import compare_values as compare_values

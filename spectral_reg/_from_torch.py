@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 # What wrappers put in front of every name: DataParallel, Lightning and the like.
@@ -119,15 +118,16 @@ def tensor_values(tensor: Any) -> np.ndarray:
     """The values of a PyTorch tensor, exactly, in its own type.
 
     Raises:
-        TypeError: If neither NumPy nor ml_dtypes has the type.
+        TypeError: If NumPy does not know the type, with those that JAX adds to it.
     """
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     name = str(tensor.dtype).removeprefix("torch.")
     if hasattr(np, name):
         return tensor.numpy()
-    if not (tensor.is_floating_point() and hasattr(ml_dtypes, name)):
-        raise TypeError(f"a tensor is of type {tensor.dtype}; expected one that NumPy knows")
-    # bfloat16 and the 8-bit types, by their bits.
+    try:
+        dtype = np.dtype(name)  # bfloat16 and the 8-bit types, which JAX adds to NumPy's
+    except TypeError:
+        raise TypeError(f"a tensor is of type {tensor.dtype}; expected one of NumPy's") from None
     torch = sys.modules["torch"]  # the tensor's own
     bits = tensor.view(torch.uint8 if tensor.itemsize == 1 else torch.int16)
-    return bits.numpy().view(getattr(ml_dtypes, name))
+    return bits.numpy().view(dtype)

@@ -3,9 +3,14 @@
 import ast
 import graphlib
 import importlib
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import fitting
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("spectral_reg", "fitting", "examples")
@@ -113,3 +118,41 @@ def test_the_walk_sees_a_circle_behind_type_checking(tmp_path):
     known = {"package.one": one, "package.other": other}
     graph = {name: {s for s, _ in imports(name, path, known)} for name, path in known.items()}
     assert set(circle(graph)) == set(known)
+
+
+def third_party(package):
+    """The packages of others that a package of ours imports, by the names of their imports."""
+    sources = {
+        s.partition(".")[0] for n, p in modules(package).items() for s, _ in imports(n, p, {})
+    }
+    return sources - sys.stdlib_module_names - set(READERS)
+
+
+# Of models that are given to us, whose packages are there if the model is; and what jax brings.
+NEED_NO_DECLARATION = {"flax", "equinox", "jaxlib"}
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [
+        ("spectral_reg", ()),
+        ("fitting", ("fitting", "torch", "flax", "keras", "onnx")),
+        ("examples", ("fitting", "examples", "torch")),
+    ],
+)
+def test_what_is_imported_is_declared(package, extras):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    declared = {
+        re.match(r"[\w-]+", requirement)[0]
+        for requirements in (project["dependencies"], *(optional[extra] for extra in extras))
+        for requirement in requirements
+    }
+    names = {"sklearn": "scikit-learn"}
+    imported = {names.get(name, name) for name in third_party(package)} - NEED_NO_DECLARATION
+    assert imported <= declared
+    if package == "spectral_reg":
+        assert declared == {"jax", "optax", "numpy"}
+    if package == "fitting":
+        asked_for = {re.match(r"[\w-]+", requirement)[0] for requirement in optional["fitting"]}
+        assert set(fitting._requirements.PACKAGES) == asked_for

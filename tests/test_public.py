@@ -8,6 +8,7 @@ import pytest
 
 import fitting
 import spectral_reg
+from fitting import _requirements
 
 PUBLIC = [(package, name) for package in (spectral_reg, fitting) for name in package.__all__]
 
@@ -52,3 +53,13 @@ def run(code):
 )
 def test_imports_are_light(package, absent):
     assert run(f"import sys, {package}; print([m for m in {absent!r} if m in sys.modules])") == "[]"
+
+
+def test_what_is_missing_is_named_with_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setattr(_requirements, "PACKAGES", ("numpy", "no_such_package"))
+    said = r"fitting needs no_such_package, .* pip install 'spectral-reg\[fitting\]'$"
+    with pytest.raises(ImportError, match=said):
+        _requirements.check_installed()
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/spectral-reg", "evaluate"])
+    with pytest.raises(SystemExit, match=f"^spectral-reg: {said}"):
+        _requirements.check_installed()
