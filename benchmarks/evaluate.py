@@ -1,23 +1,31 @@
 """Whole checkpoints beside WeightWatcher 0.7.7, on one core, in one run.
 
     python -m benchmarks.evaluate CHECKPOINT... [--full] [--peer-python PYTHON]
+    python -m benchmarks.evaluate --large
 
 Prints for each checkpoint our time with all columns, and WeightWatcher's over it: its default
 (power laws and norms, the slices of a convolution pooled), its default with each slice for itself
 (ours then names their phases too), and with --full its whole analysis, mp_fit and randomize, which
 takes minutes. Reading the file counts, imports and compilation do not. Then what we add to the bare
 decomposition of a 3072 x 1024 layer. WeightWatcher gets an environment of its own in build/peers,
-made on the first run, unless one is given.
+made on the first run, unless one is given. --large instead evaluates one block of a model of 7
+billion weights, on all cores, and says what all its blocks would take, and how much memory the
+process has held; beside it the bare svd of two of the matrices, as WeightWatcher takes it.
 """
 
 import argparse
 import os
+import resource
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+from safetensors.numpy import save_file
 from threadpoolctl import threadpool_limits
 
 import fitting
@@ -71,13 +79,56 @@ def one_layer() -> None:
     print(f"\na {SHAPE[0]} x {SHAPE[1]} layer: {ours:.3f} s, {ours / bare:.2f} times its bare svd")
 
 
+def large() -> None:
+    """Prints what a model of 7B weights takes, scaled from one of its 32 blocks."""
+    shapes = dict.fromkeys(("q", "k", "v", "o"), (4096, 4096))
+    shapes |= dict.fromkeys(("gate", "up"), (11008, 4096)) | {"down": (4096, 11008)}
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "block.safetensors"
+        weights = {
+            f"{name}_proj.weight": (0.02 * generator.standard_normal(shape, np.float32)).astype(
+                ml_dtypes.bfloat16
+            )
+            for name, shape in shapes.items()
+        }
+        save_file(weights, path)
+        svd = []
+        for name in ("q_proj.weight", "up_proj.weight"):
+            W = weights[name].astype(np.float32)
+            start = time.perf_counter()
+            np.linalg.svd(W, compute_uv=False)
+            svd.append(time.perf_counter() - start)
+            del W
+        del weights
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, cpu = time.perf_counter(), time.process_time()
+        fitting.evaluate(path, progress=False)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"one block, 4 of 4096 x 4096 and 3 of 4096 x 11008 in bfloat16: {wall:.1f} s of wall "
+        f"time, {cpu:.1f} s of work\n32 blocks: {32 * wall / 60:.1f} minutes, {32 * cpu / 60:.1f} "
+        f"of work; peak {peak / 2**20:.2f} GB ({held / 2**20:.2f} GB before)\n"
+        f"bare float32 svd on all cores: {svd[0]:.1f} s and {svd[1]:.1f} s, for 32 blocks "
+        f"{32 * (4 * svd[0] + 3 * svd[1]) / 60:.1f} minutes"
+    )
+
+
 def main() -> None:
     """Runs both on one core."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("checkpoints", type=Path, nargs="*")
+    parser.add_argument("--large", action="store_true", help="a model of 7B weights instead")
     parser.add_argument("--full", action="store_true", help="WeightWatcher's full analysis too")
     parser.add_argument("--peer-python", type=Path, help="of an environment with WeightWatcher")
     options = parser.parse_args()
+    if options.large:
+        fitting.evaluate({"fc": {"kernel": np.eye(90)}}, progress=False)
+        large()
+        return
+    if not options.checkpoints:
+        parser.error("expected checkpoints, or --large")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     threadpool_limits(1)

@@ -105,6 +105,22 @@ def test_our_threads_leave_no_others_to_blas_and_give_them_back(monkeypatch, num
         assert num_blas_threads() == before
 
 
+def test_a_large_task_that_runs_alone_has_all_cores(monkeypatch):
+    def num_blas_threads(task=None):
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    monkeypatch.setattr(_execution, "num_cores", lambda: 2)
+    large = _execution.PARALLEL
+    for sizes, expected in (
+        ([large], [{2}]),  # nothing else is to come
+        ([1], [{1}]),  # not worth it
+        ([2 * _execution.MEMORY, 1, 1], [{2}, {1}, {1}]),  # the others must wait
+    ):
+        results = run(lambda size: (size, num_blas_threads()), sizes, num_bytes=lambda size: size)
+        found = sorted((found for _, found in results), key=lambda pair: -pair[0])
+        assert [threads for _, threads in found] == expected
+
+
 def test_an_error_says_which_weight_and_cancels_the_others(monkeypatch):
     monkeypatch.setattr(_execution, "num_cores", lambda: 2)
 

@@ -116,9 +116,9 @@ def test_large_matrices_are_decomposed_in_blocks_alike(monkeypatch, shape):
     W = normal(*shape).astype(np.float32)
     W[5, 7] = np.nan
     good = normal(*shape).astype(np.float32)
-    monkeypatch.setattr("fitting._evaluation._unit.BATCH_BYTES", 100)
+    monkeypatch.setattr("fitting._evaluation._eigenvalues.BATCH_BYTES", 100)
     for whole in (2**28, 100):
-        monkeypatch.setattr("fitting._evaluation._unit.WHOLE_BYTES", whole)
+        monkeypatch.setattr("fitting._evaluation._eigenvalues.WHOLE_BYTES", whole)
         _, found, _ = measured({"fc/kernel": np.array([good, W])})
         assert_is_spectrum_of(found["fc/kernel", "0"], good.astype(float))
         assert np.isnan(found["fc/kernel", "1"].eigenvalues).all()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import spectral_reg as sr
@@ -48,6 +49,11 @@ class Tensor:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes that a value takes in memory."""
+        return np.dtype(getattr(ml_dtypes, self.dtype, self.dtype)).itemsize
 
 
 def in_memory(array: np.ndarray, *, origin: str = "", reason: str = "") -> Tensor:

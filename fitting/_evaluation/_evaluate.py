@@ -101,7 +101,9 @@ def evaluate(
     whose parts are not of one width, and ``query_key_value``, in which heads take turns in some
     models, unless the ``config.json`` beside the weights tells which.
 
-    Cost: one singular value decomposition in float64 a matrix, and the fits.
+    Cost: a Gram matrix and its eigenvalues in float64 for each matrix, on the GPU where JAX has one
+    and the short side is 1,024 or more, an svd where the short side is below 384 or the rank cannot
+    be told otherwise; and the fits.
     A layer that cannot be fitted (all zero, NaN, constant, under 10 eigenvalues) keeps its row with
     ``valid=False`` and a reason.
 
@@ -133,7 +135,8 @@ def evaluate(
         finished = Finished(Path(out), what, resume=resume)
     done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
     tasks = [unit for unit in todo.units if unit.name not in done]
-    measure = partial(measure_unit, num_bootstrap=num_bootstrap)
+    # Processes of an executor would each take the accelerator's memory.
+    measure = partial(measure_unit, num_bootstrap=num_bootstrap, accelerator=executor is None)
     results = run(measure, tasks, executor=executor, num_bytes=lambda unit: unit.num_bytes)
     with tqdm(
         total=len(todo.units), initial=len(done), desc="weights", unit="weight",
@@ -151,11 +154,11 @@ def evaluate(
     return report
 
 
-def measure_unit(unit: Unit, *, num_bootstrap: int = 0) -> Rows:
+def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = False) -> Rows:
     """The rows and eigenvalues of one weight; what each task of an evaluation does."""
     rows = []
     try:
-        for found in spectra(unit):
+        for found in spectra(unit, accelerator=accelerator):
             place = {"name": unit.name, "index": found.index, "kind": unit.kind}
             row = measure_spectrum(
                 found.eigenvalues,

@@ -12,6 +12,8 @@ from .._cores import num_cores
 
 # What the tasks on our own threads may take together; one that takes more runs alone.
 MEMORY = 2**30
+# From here on a task that runs alone gains by all the cores.
+PARALLEL = 2**26
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,7 +32,8 @@ def run(
         function: Picklable, as are the tasks and results, if the executor is of other processes.
         tasks: What it is called with.
         executor: Gets all tasks at once. None takes a thread for each core that this process may
-            use; then the tasks in hand take no more than ``MEMORY`` together.
+            use; then the tasks in hand take no more than ``MEMORY`` together, and a large one that
+            no other can run beside gets all cores for its linear algebra.
         num_bytes: About how much memory a task takes.
 
     Raises:
@@ -39,6 +42,10 @@ def run(
     if executor is not None:
         yield from _collect(executor, function, tasks)
         return
+    # threadpoolctl lets this thread alone set how many BLAS has, so what runs alone runs here.
+    is_lone = [len(tasks) == 1 or num_bytes(task) > MEMORY for task in tasks]
+    lone = [task for task, alone in zip(tasks, is_lone, strict=True) if alone]
+    together = [task for task, alone in zip(tasks, is_lone, strict=True) if not alone]
     gate = _Gate(MEMORY)
 
     def within_memory(task: Task) -> Result:
@@ -48,11 +55,15 @@ def run(
     # BLAS starts a thread for each core in each of ours; they wait for one another, actively. On
     # two busy cores eight 1200 x 600 matrices took 18 s instead of 1.4, even one at a time.
     with threadpool_limits(1, user_api="blas"):
-        if (num_threads := min(num_cores(), len(tasks))) <= 1:
-            yield from ((task, function(task)) for task in tasks)
-            return
-        with ThreadPoolExecutor(num_threads) as threads:
-            yield from _collect(threads, within_memory, tasks)
+        if (num_threads := min(num_cores(), len(together))) <= 1:
+            yield from ((task, function(task)) for task in together)
+        else:
+            with ThreadPoolExecutor(num_threads) as threads:
+                yield from _collect(threads, within_memory, together)
+    for task in lone:
+        with threadpool_limits(num_cores() if num_bytes(task) >= PARALLEL else 1, user_api="blas"):
+            result = function(task)
+        yield task, result
 
 
 def _collect(

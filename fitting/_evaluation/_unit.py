@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,9 @@ import spectral_reg as sr
 from spectral_reg._axes import arrange
 
 from .._checkpoints import Tensor
+from ._eigenvalues import BATCH_BYTES, bytes_held, squared_singular_values, squares, to_float64
 
 Floats = NDArray[np.float64]
-
-# Matrices that take less than this in float64 are decomposed in one call, with one copy of all.
-BATCH_BYTES = 2**25
-# Tall matrices that take more are reduced block by block, and never stand in memory as float64.
-WHOLE_BYTES = 2**28
 
 
 class Split(NamedTuple):
@@ -60,12 +56,16 @@ class Unit:
 
     @property
     def num_bytes(self) -> int:
-        """About the memory that measuring it takes: the values, and a matrix in float64."""
-        size = math.prod(self.tensor.shape)
+        """About the memory that measuring it takes: the values, and what a matrix needs."""
         if self.low_rank:
-            size = min(self.low_rank) * sum(self.low_rank)
-        stored = size * np.dtype(np.float32).itemsize
-        return stored + min(2 * stored, 4 * WHOLE_BYTES)
+            short = min(self.low_rank)
+            return self.tensor.itemsize * short * sum(self.low_rank) + 16 * short * short
+        values = np.broadcast_to(np.zeros((), np.bool_), self.tensor.shape)
+        shape = arrange(self.name, values, self.axes)[0].shape
+        if self.conv == "flatten":
+            shape = (math.prod(shape[:-1]), shape[-1])
+        stored = self.tensor.itemsize * values.size
+        return stored + bytes_held((shape[-2], shape[-1]), math.prod(shape[:-2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,13 @@ class Spectrum:
     squared_norms: Floats
 
 
-def spectra(unit: Unit) -> Iterator[Spectrum]:
-    """Reads the weight and decomposes its matrices, in float64."""
+def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
+    """Reads the weight and decomposes its matrices, in float64.
+
+    Args:
+        unit: The weight.
+        accelerator: Whether large matrices may go to the accelerator that JAX has, if any.
+    """
     weight, num_batch, num_window = arrange(unit.name, unit.tensor.read(), unit.axes)
     rows, cols = weight.shape[-2:]
     operator = isinstance(unit.conv, sr.ConvOperator) and num_window > 0
@@ -98,7 +103,7 @@ def spectra(unit: Unit) -> Iterator[Spectrum]:
         if operator:
             values = _operator_eigenvalues(matrices, unit.conv.size)  # type: ignore[union-attr]
         else:
-            values = _eigenvalues(matrices)
+            values = squared_singular_values(matrices, accelerator=accelerator)
         pooled = unit.conv == "pooled" or operator
         # Groups are pooled like a window.
         parts_of_one = num_window > 0 or unit.axes.groups > 1
@@ -122,54 +127,12 @@ def _parts(weight: np.ndarray, split: Split | None) -> Iterator[tuple[str, np.nd
         yield part, matrices if split.axis == -1 else matrices.swapaxes(-1, -2)
 
 
-def _eigenvalues(matrices: np.ndarray) -> Floats:
-    """Squared singular values of ``[..., rows, cols]``."""
-    rows, cols = matrices.shape[-2:]
-    if 8 * matrices.size <= BATCH_BYTES:
-        W = _float64(matrices)
-        finite: NDArray[np.bool_] = np.asarray(np.isfinite(W).all(axis=(-2, -1), keepdims=True))
-        # LAPACK raises on NaN, for the whole batch.
-        singular_values = np.linalg.svd(np.where(finite, W, 0.0), compute_uv=False)
-        return _squares(np.where(finite[..., 0], singular_values, np.nan))
-    flat = matrices.reshape(-1, rows, cols) if matrices.ndim > 2 else matrices[None]
-    values = np.array([_large(matrix) for matrix in flat])
-    return _squares(values.reshape(*matrices.shape[:-2], -1))
-
-
-def _large(matrix: np.ndarray) -> Floats:
-    """Singular values of a matrix, in little more memory than one copy of it in float64."""
-    import scipy.linalg
-
-    if not matrix.any():
-        return np.zeros(min(matrix.shape))
-    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    if 8 * tall.size > WHOLE_BYTES and tall.shape[0] >= 4 * tall.shape[1]:
-        tall = _triangle(tall)
-    # In LAPACK's own order, so that it may work in place.
-    W = _float64(tall, order="F")
-    if not np.isfinite(W).all():
-        return np.full(W.shape[1], np.nan)
-    return scipy.linalg.svdvals(W, overwrite_a=True, check_finite=False)
-
-
-def _triangle(tall: np.ndarray) -> Floats:
-    """R of the QR decomposition, a block of rows after the other; it has the singular values."""
-    num_rows = 2 * tall.shape[1]
-    R = np.empty((0, tall.shape[1]))
-    for start in range(0, len(tall), num_rows):
-        block = np.concatenate([R, _float64(tall[start : start + num_rows])])
-        if not np.isfinite(block).all():
-            return np.full((tall.shape[1],) * 2, np.nan)
-        R = np.asarray(np.linalg.qr(block, mode="r"))
-    return R
-
-
 def _operator_eigenvalues(kernel: np.ndarray, size: tuple[int, ...]) -> Floats:
     """Those of :func:`spectral_reg.conv_operator`, in float64 from singular values."""
     num_window = len(size)
     *lead, rows, cols = kernel.shape
     window = lead[len(lead) - num_window :]
-    taps = _float64(kernel).reshape(-1, math.prod(window), rows * cols)
+    taps = to_float64(kernel).reshape(-1, math.prod(window), rows * cols)
     places = np.indices(window).reshape(num_window, 1, -1)
     # A real kernel has conjugate matrices at opposite frequencies: one of the two is enough.
     frequencies = np.indices((*size[:-1], size[-1] // 2 + 1)).reshape(num_window, -1, 1)
@@ -188,14 +151,4 @@ def _operator_eigenvalues(kernel: np.ndarray, size: tuple[int, ...]) -> Floats:
             parts.append(np.linalg.svd(transfer.reshape(-1, rows, cols), compute_uv=False))
         half = np.concatenate(parts)
         values.append(np.concatenate([half.ravel(), half[twice].ravel()]))
-    return _squares(np.array(values).reshape(*lead[: len(lead) - num_window], -1))
-
-
-def _float64(matrix: np.ndarray, *, order: Literal["K", "F"] = "K") -> Floats:
-    with np.errstate(invalid="ignore"):  # a signalling NaN is one like any other
-        return matrix.astype(np.float64, order=order)
-
-
-def _squares(singular_values: Floats) -> Floats:
-    with np.errstate(over="ignore"):
-        return singular_values**2
+    return squares(np.array(values).reshape(*lead[: len(lead) - num_window], -1))
