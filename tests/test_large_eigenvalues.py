@@ -4,9 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fitting._bulk_fit import count_zeros
 from fitting._evaluation import _eigenvalues
 from fitting._evaluation._eigenvalues import squared_singular_values
+from fitting._random_matrices._bulk_fit import count_zeros
 
 RNG = np.random.default_rng(0)
 
