@@ -5,6 +5,7 @@ from ._alpha import alpha_hat as alpha_hat
 from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
 from ._axes import MatrixAxes as MatrixAxes
+from ._axes_argument import Stacked as Stacked
 from ._conv_operator import ConvOperator as ConvOperator
 from ._conv_operator import conv_operator as conv_operator
 from ._csn import frozen_csn as frozen_csn
@@ -13,6 +14,7 @@ from ._eigenvalues import eigenvalues as eigenvalues
 from ._from_torch import params_from_torch as params_from_torch
 from ._layers import layer_matrices as layer_matrices
 from ._layers import layer_spectra as layer_spectra
+from ._leaf_names import is_layer_matrix as is_layer_matrix
 from ._metrics import lambda_max as lambda_max
 from ._metrics import log_frobenius_norm as log_frobenius_norm
 from ._metrics import log_spectral_norm as log_spectral_norm
@@ -26,6 +28,8 @@ from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
 from ._power_law_distance import power_law_distance as power_law_distance
 from ._power_law_distance import rank_regression as rank_regression
+from ._reading import LayerReading as LayerReading
+from ._reading import explain_layers as explain_layers
 from ._sampled import sampled as sampled
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
@@ -33,20 +37,22 @@ from ._spectral_metric import spectral_metric as spectral_metric
 from ._transformation import SpectralPenaltyState as SpectralPenaltyState
 from ._transformation import add_spectral_penalty as add_spectral_penalty
 from ._trees import by_path as by_path
-from ._trees import is_layer_matrix as is_layer_matrix
 from ._trees import path_name as path_name
 
 __all__ = [
     "ConvOperator",
+    "LayerReading",
     "MatrixAxes",
     "SpectralMetric",
     "SpectralPenaltyState",
+    "Stacked",
     "add_spectral_penalty",
     "alpha",
     "alpha_hat",
     "by_path",
     "conv_operator",
     "eigenvalues",
+    "explain_layers",
     "frozen_csn",
     "hill",
     "hinge",

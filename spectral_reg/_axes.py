@@ -1,13 +1,8 @@
 """Which axes of a weight make its matrix."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
-
-import jax
-
-from ._equinox import equinox_weights
-from ._trees import PyTree, check_patterns, matches, path_name
 
 
 class MatrixAxes(NamedTuple):
@@ -15,8 +10,9 @@ class MatrixAxes(NamedTuple):
 
     Axes that are not named are a batch of matrices: layers stacked by a scan, or the query, key and
     value of one kernel. Negative axes count from the end, so that one specification serves a layer
-    and a stack of it. It goes into the argument ``axes`` of :func:`layer_matrices` and its kin, by
-    path; without it the axes follow from the layer's name and number of axes:
+    and a stack of it. It goes into the argument ``axes`` of :func:`layer_matrices` and its kin;
+    without it the axes follow from the names and shapes of the model, which
+    :func:`explain_layers` shows with the rule for each:
 
     ============================================ ================================= =============
     weight                                       matrix                            batch
@@ -25,20 +21,25 @@ class MatrixAxes(NamedTuple):
     weight ``[..., out, in]``, up to three axes  ``[out, in]``                     ``...``
     query, key, value ``[..., d, heads, dim]``   ``[d, heads * dim]``              ``...``
     out beside a query ``[..., heads, dim, d]``  ``[heads * dim, d]``              ``...``
+    q, kv, qkv einsum ``[..., heads, d, dim]``   ``[d, heads * dim]``              ``...``
     qkv ``[..., d, 3, heads, dim]``              ``[d, heads * dim]``              ``..., 3``
     qkv ``[..., 3, d, heads, dim]``              ``[d, heads * dim]``              ``..., 3``
     qkv ``[..., d, 3, out]``                     ``[d, out]``                      ``..., 3``
+    qkv ``[..., d, 3 * d]``                      ``[d, d]``                        ``..., 3``
+    gates ``[..., in, 4 * hidden]`` of an LSTM   ``[in, hidden]``                  ``..., 4``
+    experts ``[..., experts, in, out]``          ``[in, out]``                     ``..., experts``
     kernel, w ``[*window, in, out]``             ``[in, out]`` and a window
     weight ``[out, in, *window]``                ``[in, out]`` and a window
     ============================================ ================================= =============
 
-    (``kv`` is as ``qkv`` with 2 for 3.) Query, key and value of three axes or more are read as
-    attention heads unless the ``out`` beside them has others: then they are stacked dense layers.
+    (``kv`` is as ``qkv`` with 2 for 3, a GRU as an LSTM with 3 for 4.) Query, key and value of
+    three axes or more are read as attention heads unless the ``out`` beside them has others: then
+    they are stacked dense layers.
 
-    A weight is a convolution if it has four axes or more, or three and a layer with "conv" in its
-    name. So a stack of convolutions [layers, height, width, in, out] is read as a three-dimensional
-    one. With ``conv="slices"`` that is the same; for the others say
-    ``MatrixAxes(rows=-2, cols=-1, window=(-4, -3))``.
+    A kernel, weight or w is a convolution if it has four axes or more, or three and a layer with
+    "conv" in its name. So a stack of convolutions [layers, height, width, in, out] is read as a
+    three-dimensional one. With ``conv="slices"`` that is the same; for the others say
+    ``MatrixAxes(rows=-2, cols=-1, window=(-4, -3))``, or :class:`Stacked`.
 
     The layers of a live Equinox model say what they are, whatever they are called: a convolution
     has its window and groups, and a stack of them, as ``filter_vmap`` makes it, is a batch.
@@ -56,12 +57,15 @@ class MatrixAxes(NamedTuple):
         cols: The axis or axes of the columns.
         window: The axes of a convolution's window, which the argument ``conv`` deals with.
         groups: The groups of the columns that see rows of their own, as in a grouped convolution.
+        parts: How many matrices of equal width stand side by side in the columns, or their names,
+            such as query, key and value. They are the last axis of the batch.
+        batch: Axes of the batch that come first; the others follow as they are.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> params = {"q_einsum": {"w": jnp.ones((8, 64, 16))}}  # heads, features, head_dim
+        >>> params = {"mixer": {"w": jnp.ones((8, 64, 16))}}  # heads, features, dimensions of each
         >>> axes = {"*/w": sr.MatrixAxes(rows=-2, cols=(-3, -1))}
-        >>> sr.layer_matrices(params, axes=axes)["q_einsum/w"].shape
+        >>> sr.layer_matrices(params, axes=axes)["mixer/w"].shape
         (64, 128)
 
     References:
@@ -72,6 +76,8 @@ class MatrixAxes(NamedTuple):
     cols: int | tuple[int, ...] = -1
     window: int | tuple[int, ...] = ()
     groups: int = 1
+    parts: int | tuple[str, ...] = 1
+    batch: int | tuple[int, ...] = ()
 
 
 class Roles(NamedTuple):
@@ -82,61 +88,42 @@ class Roles(NamedTuple):
     rows: tuple[int, ...]
     cols: tuple[int, ...]
     groups: int
+    num_parts: int
 
 
-Axes = Mapping[str, MatrixAxes] | None
 Shape = tuple[int, ...]
 
-PROJECTIONS = ("query", "key", "value")
-FUSED = {"qkv": 3, "qkv_proj": 3, "kv": 2, "kv_proj": 2}
+
+def part_names(axes: MatrixAxes) -> tuple[str, ...]:
+    """The parts of the columns by name, or by number; empty where they are one matrix."""
+    if isinstance(axes.parts, int):
+        return tuple(map(str, range(axes.parts))) if axes.parts > 1 else ()
+    return axes.parts
 
 
-def resolve_axes(params: PyTree, names: Mapping[str, Any], axes: Axes) -> dict[str, MatrixAxes]:
-    """The axes of the named leaves: the first pattern that matches, or the default.
+def among(axes: MatrixAxes, left: tuple[int, ...], ndim: int) -> MatrixAxes:
+    """Axes of a shape without some of its axes, as axes of the whole.
 
-    The defaults look at a leaf's neighbours, so they need all of ``params``.
-
-    Raises:
-        ValueError: If a pattern matches no path.
-        TypeError: If ``axes`` is no mapping of MatrixAxes.
+    Args:
+        axes: Of the shape that is left.
+        left: Which axes of the whole are left.
+        ndim: Of the whole. The axes that are not left come first in the batch.
     """
-    if not isinstance(axes, Mapping | None):
-        raise TypeError(f"axes is {axes!r}; expected a dict of path patterns to MatrixAxes")
-    axes = {} if axes is None else axes
-    for pattern, value in axes.items():
-        if not isinstance(value, MatrixAxes):
-            raise TypeError(f"axes has {value!r} for {pattern!r}; expected MatrixAxes(rows, cols)")
-    shapes = {
-        path_name(path): tuple(getattr(leaf, "shape", ()))
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
-    check_patterns(axes, shapes, "axes")
-    layers = equinox_weights(params)
-    return {
-        name: next((a for pattern, a in axes.items() if matches(name, pattern)), None)
-        or equinox_axes(*layers.get(name, ("", None)), shapes[name])
-        or _default_axes(name, shapes)
-        for name in names
-    }
 
+    def placed(part: int | tuple[int, ...]) -> tuple[int, ...]:
+        axes_of_part = part if isinstance(part, tuple) else (part,)
+        return tuple(left[axis % len(left)] for axis in axes_of_part)
 
-def equinox_axes(kind: str, layer: Any, shape: Shape) -> MatrixAxes | None:
-    """The axes of an Equinox layer's weight, from the last on; None where its kind tells none."""
-    if kind in ("dense", "embedding"):
-        return MatrixAxes()
-    if not kind.startswith("conv"):
-        return None
-    window = tuple(range(-layer.num_spatial_dims, 0))
-    rows, cols = window[0] - 1, window[0] - 2
-    # Of a depthwise kernel the groups would be columns; all of it is one matrix.
-    return MatrixAxes(rows, cols, window, layer.groups if shape[rows] > 1 else 1)
+    rows, cols, window = (placed(part) for part in axes[:3])
+    first = tuple(axis for axis in range(ndim) if axis not in left)
+    return axes._replace(rows=rows, cols=cols, window=window, batch=first)
 
 
 def arrange(name: str, leaf: Any, axes: MatrixAxes) -> tuple[Any, int, int]:
-    """The weight as ``[*batch, groups, *window, rows, cols]``, without an axis for one group.
+    """The weight as ``[*batch, parts, groups, *window, rows, cols]``, without an axis for one.
 
     Returns:
-        The array, and how many of its axes are the batch and the window.
+        The array, and how many of its axes are the batch, parts included, and the window.
 
     Raises:
         ValueError: If the axes do not fit the weight.
@@ -145,67 +132,37 @@ def arrange(name: str, leaf: Any, axes: MatrixAxes) -> tuple[Any, int, int]:
     batch, window = ([leaf.shape[axis] for axis in part] for part in (roles.batch, roles.window))
     rows, cols = (math.prod(leaf.shape[axis] for axis in part) for part in (roles.rows, roles.cols))
     array = leaf.transpose(roles.batch + roles.window + roles.rows + roles.cols)
-    if roles.groups == 1:
+    num = max(roles.groups, roles.num_parts)
+    if num == 1:
         return array.reshape(*batch, *window, rows, cols), len(batch), len(window)
-    array = array.reshape(*batch, *window, rows, roles.groups, cols // roles.groups)
+    array = array.reshape(*batch, *window, rows, num, cols // num)
     order = list(range(array.ndim))
     order.insert(len(batch), order.pop(-2))
-    return array.transpose(order), len(batch), len(window)
+    return array.transpose(order), len(batch) + (roles.num_parts > 1), len(window)
 
 
 def _roles(name: str, shape: Shape, axes: MatrixAxes) -> Roles:
     ndim = len(shape)
     came = f"axes gives {name!r} of shape {shape} {axes}"
-    parts = [tuple(part) if isinstance(part, Sequence) else (part,) for part in axes[:3]]
+    parts = [
+        tuple(part) if isinstance(part, Sequence) else (part,)
+        for part in (axes.rows, axes.cols, axes.window, axes.batch)
+    ]
     if not (parts[0] and parts[1]):
         raise ValueError(f"{came}; expected at least one axis for rows and one for cols")
     named = [axis for part in parts for axis in part]
     if not all(isinstance(axis, int) and -ndim <= axis < ndim for axis in named):
         raise ValueError(f"{came}; expected axes from {-ndim} to {ndim - 1}")
-    rows, cols, window = (tuple(axis % ndim for axis in part) for part in parts)
-    used = rows + cols + window
+    rows, cols, window, first = (tuple(axis % ndim for axis in part) for part in parts)
+    used = rows + cols + window + first
     if len(set(used)) < len(used):
         raise ValueError(f"{came}; expected each axis at most once")
     num_cols = math.prod(shape[axis] for axis in cols)
-    if not isinstance(axes.groups, int) or axes.groups < 1 or num_cols % axes.groups:
-        raise ValueError(f"{came}; expected groups that divide its {num_cols} columns")
-    batch = tuple(axis for axis in range(ndim) if axis not in used)
-    return Roles(batch, window, rows, cols, axes.groups)
-
-
-def _default_axes(name: str, shapes: Mapping[str, Shape]) -> MatrixAxes:
-    shape = shapes[name]
-    *parents, layer, last = ["", *name.split("/")]
-
-    def beside(layer: str) -> Shape:
-        return shapes.get("/".join((*parents, layer, last)).removeprefix("/"), ())
-
-    if len(shape) <= 2:
-        return MatrixAxes()
-    if layer in PROJECTIONS and _has_heads(beside("query") or shape, beside("out")):
-        return MatrixAxes(rows=-3, cols=(-2, -1))
-    if layer == "out" and _has_heads(beside("query"), shape):
-        return MatrixAxes(rows=(-3, -2), cols=-1)
-    if layer in FUSED:
-        return _fused_axes(shape, FUSED[layer])
-    if len(shape) >= 4 or "conv" in layer.lower():
-        if last == "weight":
-            return MatrixAxes(rows=1, cols=0, window=tuple(range(2, len(shape))))
-        return MatrixAxes(window=tuple(range(len(shape) - 2)))
-    return MatrixAxes()
-
-
-def _has_heads(query: Shape, out: Shape) -> bool:
-    """Whether a query ``[..., d, heads, dim]`` has an out ``[..., heads, dim, d]``, or none."""
-    # A stacked dense layer [layers, d, d] has three axes too, and so has its out, but other ones.
-    return len(query) >= 3 and (len(out) < 3 or out[-3:-1] == query[-2:])
-
-
-def _fused_axes(shape: Shape, num: int) -> MatrixAxes:
-    if len(shape) >= 4 and shape[-3] == num:
-        return MatrixAxes(-4, (-2, -1))
-    if len(shape) >= 4 and shape[-4] == num:
-        return MatrixAxes(-3, (-2, -1))
-    if shape[-2] == num:
-        return MatrixAxes(-3, -1)
-    return MatrixAxes()
+    num_parts = len(part_names(axes)) or axes.parts
+    for field, number in (("groups", axes.groups), ("parts", num_parts)):
+        if not isinstance(number, int) or number < 1 or num_cols % number:
+            raise ValueError(f"{came}; expected {field} that divide its {num_cols} columns")
+    if axes.groups > 1 < num_parts:  # type: ignore[operator]
+        raise ValueError(f"{came}; expected groups or parts, not both")
+    batch = first + tuple(axis for axis in range(ndim) if axis not in used)
+    return Roles(batch, window, rows, cols, axes.groups, num_parts)  # type: ignore[arg-type]

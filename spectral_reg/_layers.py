@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._axes import Axes, arrange, resolve_axes
+from ._axes import arrange
+from ._axes_argument import Axes
 from ._conv_operator import ConvOperator
 from ._eigenvalues import eigenvalues
-from ._trees import Mask, PyTree, select_leaves
+from ._reading import select_layers
+from ._trees import Mask, PyTree
 
 CONV_MATRICES = ("slices", "flatten")
 CONV_SPECTRA = (*CONV_MATRICES, "pooled")
@@ -119,14 +121,7 @@ def read_layers(params: PyTree, *, mask: Mask, conv: Conv, axes: Axes) -> dict[s
             f"conv is {conv!r}; expected one of {', '.join(CONV_SPECTRA)} or "
             "conv_operator(height, width)"
         )
-    leaves = select_leaves(params, mask)
-    for name, leaf in leaves.items():
-        if getattr(leaf, "ndim", 0) < 2:
-            raise ValueError(
-                f"the mask selects {name!r} of shape {getattr(leaf, 'shape', ())}; expected "
-                "matrices [..., rows, cols]: leave biases and scales out of the mask"
-            )
-    resolved = resolve_axes(params, leaves, axes)
+    leaves, resolved = select_layers(params, mask, axes)
     layers = {}
     for name, leaf in leaves.items():
         weight, num_batch, num_window = arrange(name, leaf, resolved[name])

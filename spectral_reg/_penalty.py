@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from ._axes import Axes
+from ._axes_argument import Axes
 from ._layers import CONV_MATRICES, Conv, layer_matrices, layer_spectra
 from ._spectral_metric import Metric, function_of_eigenvalues, then
 from ._trees import Mask, PyTree

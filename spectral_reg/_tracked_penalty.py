@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ._axes import Axes
+from ._axes_argument import Axes
 from ._layers import Conv, Layer, pool, read_layers
 from ._penalty import in_layer, total_of
 from ._spectral_metric import Metric, function_of_eigenvalues

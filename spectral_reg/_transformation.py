@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._axes import Axes, MatrixAxes, resolve_axes
+from ._axes import MatrixAxes
+from ._axes_argument import Axes
 from ._conv_operator import ConvOperator
 from ._layers import Conv
 from ._penalty import check_number, spectral_penalty
+from ._reading import select_layers
 from ._spectral_metric import Metric
 from ._tracked_penalty import start_tracking, tracked_penalty
-from ._trees import Mask, PyTree, path_name, select_leaves
+from ._trees import Mask, PyTree, path_name
 
 Leaves = dict[str, jax.Array]
 
@@ -109,10 +111,6 @@ def add_spectral_penalty(
             "tracked; expected tracking='exact', with every=10 where the cost matters"
         )
 
-    def select(params: PyTree) -> tuple[Leaves, dict[str, MatrixAxes]]:
-        leaves = select_leaves(params, mask)
-        return leaves, resolve_axes(params, leaves, axes)
-
     def penalty_of(
         leaves: Leaves, vectors: Leaves, axes: dict[str, MatrixAxes]
     ) -> tuple[jax.Array, Leaves]:
@@ -122,9 +120,9 @@ def add_spectral_penalty(
         return spectral_penalty(leaves, metric, mask=mask, conv=conv, axes=axes), vectors
 
     def init(params: PyTree) -> SpectralPenaltyState:
-        leaves, axes = select(params)
-        vectors = start_tracking(leaves, metric, conv, axes) if tracking == "warm" else {}
-        value = functools.partial(penalty_of, axes=axes)
+        leaves, resolved = select_layers(params, mask, axes)
+        vectors = start_tracking(leaves, metric, conv, resolved) if tracking == "warm" else {}
+        value = functools.partial(penalty_of, axes=resolved)
         penalty, _ = jax.eval_shape(value, leaves, vectors)
         return SpectralPenaltyState(
             count=jnp.zeros((), jnp.int32),
@@ -141,10 +139,10 @@ def add_spectral_penalty(
             raise ValueError(
                 "add_spectral_penalty needs params: call update(updates, state, params)"
             )
-        leaves, axes = select(params)
+        leaves, resolved = select_layers(params, mask, axes)
 
         def recompute(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves, Leaves]:
-            value = jax.value_and_grad(functools.partial(penalty_of, axes=axes), has_aux=True)
+            value = jax.value_and_grad(functools.partial(penalty_of, axes=resolved), has_aux=True)
             (penalty, vectors), gradient = value(leaves, vectors)
             return penalty, gradient, vectors
 

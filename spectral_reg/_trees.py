@@ -1,19 +1,15 @@
 """Names of the leaves of a model's parameters, and masks that select among them."""
 
+import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from ._equinox import equinox_weights
-
 PyTree = Any
 Mask = PyTree | Callable[[PyTree], PyTree] | None
-
-# Flax and PyTorch; w and embeddings are Haiku's.
-MATRIX_NAMES = ("kernel", "weight", "embedding", "w", "embeddings")
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -38,27 +34,23 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def is_layer_matrix(name: str, leaf: Any) -> bool:
-    """Whether a leaf holds a layer's matrices, by its name and number of axes.
+def named_leaves(params: PyTree) -> dict[str, Any]:
+    """The leaves by path, in the order of the tree.
 
-    Named kernel, weight or embedding, or w or embeddings as in Haiku, with two or more axes, and
-    not inside a normalization layer, whose scale has two axes too where a scan stacks layers.
-
-    Args:
-        name: The leaf's path, as :func:`path_name` gives it.
-        leaf: The leaf.
-
-    Returns:
-        What :func:`layer_matrices` takes without a mask.
-
-    Example:
-        >>> import numpy as np, spectral_reg as sr
-        >>> sr.is_layer_matrix("fc1/kernel", np.ones((3, 2)))
-        True
+    Raises:
+        ValueError: If two leaves have one path, as no mask could tell them apart.
     """
-    *parents, last = name.split("/")
-    norm = any("norm" in parent.lower() for parent in parents)
-    return getattr(leaf, "ndim", 0) >= 2 and last in MATRIX_NAMES and not norm
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        name = path_name(path)
+        if name in leaves:
+            raise ValueError(
+                f"two leaves have the path {name!r}, of shapes {np.shape(leaves[name])} and "
+                f"{np.shape(leaf)}; expected a path for each: a key with a / in it may be in the "
+                "way, rename it"
+            )
+        leaves[name] = leaf
+    return leaves
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -77,77 +69,110 @@ def check_patterns(patterns: Iterable[str], names: Iterable[str], argument: str 
             )
 
 
-def by_path(*patterns: str, exclude: tuple[str, ...] = ()) -> Callable[[PyTree], PyTree]:
+@dataclasses.dataclass(frozen=True)
+class PathMask:
+    """What :func:`by_path` gives: a function from parameters to a tree of booleans."""
+
+    patterns: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    def __call__(self, params: PyTree) -> PyTree:
+        """The same for every leaf that fits, as a mask of Optax is asked for."""
+        selected = self.fitting([*named_leaves(params)])
+        return jax.tree.map_with_path(lambda path, _: path_name(path) in selected, params)
+
+    def fitting(self, names: list[str]) -> set[str]:
+        """The names that fit.
+
+        Raises:
+            ValueError: If a pattern fits none.
+        """
+        check_patterns((*self.patterns, *self.exclude), names)
+        return {n for n in names if _any(n, self.patterns) and not _any(n, self.exclude)}
+
+    def layers(self, names: list[str], reasons: Mapping[str, str]) -> set[str]:
+        """The weight matrices among the names that fit.
+
+        Where a pattern fits leaves of two axes and more, but nothing that counts as a matrix by
+        itself, it asks for just these.
+
+        Args:
+            names: Of all leaves.
+            reasons: Of the leaves of two axes and more: why not by itself; empty where it is one.
+        """
+        selected = set()
+        fitting = self.fitting(names)
+        for pattern in self.patterns:
+            asked = [name for name in names if name in fitting and matches(name, pattern)]
+            matrices = [name for name in asked if name in reasons]
+            counted = [name for name in matrices if not reasons[name]]
+            selected |= {*(counted or matrices or asked)}
+        return selected
+
+
+def _any(name: str, patterns: Iterable[str]) -> bool:
+    return any(matches(name, pattern) for pattern in patterns)
+
+
+def by_path(*patterns: str, exclude: str | tuple[str, ...] = ()) -> PathMask:
     """A mask that selects leaves by their path.
 
     Args:
         *patterns: Shell patterns on paths such as ``block/0/conv/kernel``; ``*`` matches ``/`` too.
-        exclude: Patterns of paths to leave out again.
+        exclude: A pattern, or several, of paths to leave out again.
 
     Returns:
         A function from a parameter tree to a tree of booleans of the same structure, which any
-        ``mask`` argument of Optax takes too.
+        ``mask`` argument of Optax takes too, for the same leaves. In this library a pattern selects
+        the weight matrices among them, as :func:`explain_layers` lists them: ``by_path("fc*")``
+        leaves the biases of fc alone. If it fits none but other leaves of two axes and more,
+        it asks for those.
 
     Raises:
+        TypeError: If a pattern is not a string.
         ValueError: When the mask is applied, if a pattern matches no path; it lists the paths.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> params = {"fc1": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
-        >>> sr.by_path("fc1/*", exclude=("*/bias",))(params)
+        >>> sr.by_path("fc1/*", exclude="*/bias")(params)
         {'fc1': {'bias': False, 'kernel': True}}
+        >>> list(sr.layer_matrices(params, mask=sr.by_path("fc1/*")))
+        ['fc1/kernel']
     """
-
-    def mask(params: PyTree) -> PyTree:
-        names = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-        check_patterns((*patterns, *exclude), names)
-
-        def select(path: tuple[Any, ...], _: Any) -> bool:
-            name = path_name(path)
-            return any(matches(name, pattern) for pattern in patterns) and not any(
-                matches(name, pattern) for pattern in exclude
-            )
-
-        return jax.tree.map_with_path(select, params)
-
-    return mask
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    for pattern in (*patterns, *exclude):
+        if not isinstance(pattern, str):
+            raise TypeError(f"by_path is given {pattern!r}; expected patterns, which are strings")
+    return PathMask(patterns, exclude)
 
 
-def _masked_names(mask: PyTree, names: list[str]) -> set[str]:
-    entries = {path_name(path): flag for path, flag in jax.tree.leaves_with_path(mask)}
+def masked_names(mask: PyTree | Callable[[PyTree], PyTree], params: PyTree) -> set[str]:
+    """The leaves that a tree of booleans selects, or a function that makes one.
+
+    Raises:
+        ValueError: If it has not one entry for each leaf.
+        TypeError: If an entry is no boolean.
+    """
+    # As in Optax: a module whose leaves are booleans is a tree, though it can be called.
+    flags = jax.tree.leaves(mask)
+    if flags and all(map(callable, flags)):
+        mask = mask(params)
+    entries = named_leaves(mask)
     selected = set()
-    for name in names:
+    for name in named_leaves(params):
         # A mask may be a prefix of the parameters, as in Optax: one flag for a whole branch.
         parts = name.split("/")
         prefixes = {"/".join(parts[:length]) for length in range(len(parts) + 1)}
-        flags = [entries[prefix] for prefix in prefixes if prefix in entries]
-        if len(flags) != 1:
+        found = [entries[prefix] for prefix in prefixes if prefix in entries]
+        if len(found) != 1:
             raise ValueError(
-                f"the mask has {len(flags)} entries for the parameter {name!r}, expected one: it "
+                f"the mask has {len(found)} entries for the parameter {name!r}, expected one: it "
                 f"must have the structure of the parameters or be a prefix of it; the mask has "
                 f"{sorted(entries)}"
             )
-        if not isinstance(flags[0], (bool, np.bool_)):
-            raise TypeError(f"the mask has {flags[0]!r} for {name!r}; expected True or False")
-        if flags[0]:
+        if not isinstance(found[0], (bool, np.bool_)):
+            raise TypeError(f"the mask has {found[0]!r} for {name!r}; expected True or False")
+        if found[0]:
             selected.add(name)
     return selected
-
-
-def select_leaves(params: PyTree, mask: Mask) -> dict[str, Any]:
-    """The selected leaves by path; without a mask, those that hold a layer's matrix.
-
-    Raises:
-        ValueError: If nothing is selected, or the mask does not fit; it lists the paths.
-    """
-    leaves = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
-    if mask is None:
-        scales = {n for n, (kind, _) in equinox_weights(params).items() if kind == "norm"}
-        selected = {name for name, leaf in leaves.items() if is_layer_matrix(name, leaf)} - scales
-        rule = f"no leaf is named one of {', '.join(MATRIX_NAMES)} with two or more axes"
-    else:
-        selected = _masked_names(mask(params) if callable(mask) else mask, list(leaves))
-        rule = "the mask selects nothing"
-    if not selected:
-        raise ValueError(f"{rule}; the paths are {list(leaves)}")
-    return {name: leaf for name, leaf in leaves.items() if name in selected}

@@ -92,7 +92,8 @@ def test_a_mask_takes_no_neighbour_away():
         ("qkv", (3, D, HEADS, DIM), lambda W: W.reshape(3, D, -1)),
         ("qkv", (D, 3, DIM), lambda W: W.transpose(1, 0, 2)),
         ("qkv", (3, D, DIM), lambda W: W),
-        ("qkv", (7, D, 3 * D), lambda W: W),
+        ("qkv", (7, D, 3 * D), lambda W: W.reshape(7, D, 3, D).swapaxes(1, 2)),
+        ("qkv", (7, D, 2 * D), lambda W: W),  # grouped queries, nobody knows how many
         ("kv", (D, 2, HEADS, DIM), lambda W: W.transpose(1, 0, 2, 3).reshape(2, D, -1)),
     ],
 )

@@ -144,7 +144,7 @@ def test_bad_axes(axes, message):
 
 def test_axes_of_the_wrong_type():
     with pytest.raises(TypeError, match=r"axes is .*; expected a dict"):
-        sr.layer_matrices(KERNEL, axes=sr.MatrixAxes(2, 3))
+        sr.layer_matrices(KERNEL, axes=3)
     with pytest.raises(TypeError, match=r"axes has \(0, 1\) for 'conv/\*'; expected MatrixAxes"):
         sr.layer_matrices(KERNEL, axes={"conv/*": (0, 1)})
     with pytest.raises(ValueError, match="expected axes from -4 to 3"):

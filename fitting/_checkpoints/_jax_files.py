@@ -13,8 +13,7 @@ import ml_dtypes
 import numpy as np
 
 import spectral_reg as sr
-from spectral_reg._axes import equinox_axes
-from spectral_reg._equinox import equinox_kind
+from spectral_reg._equinox import equinox_axes, equinox_kind
 
 from ._errors import CheckpointError, missing_package, reading
 from ._naming import is_training_state, keys_in_order, natural_order
