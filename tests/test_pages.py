@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,12 @@ def shell_lines(page):
 
 WITH_PYTHON = [page for page in PAGES if blocks(page)]
 COMMANDS = sorted(
-    {line for page in (README, *PAGES) for line in shell_lines(page) if "spectral-reg " in line}
+    {
+        line
+        for page in (README, *PAGES)
+        for line in shell_lines(page)
+        if line.startswith("spectral-reg ")
+    }
 )
 
 
@@ -92,3 +98,10 @@ def test_modules_that_a_page_runs_exist(page):
     for module in re.findall(r"python\s-m\s([\w.]+)", page.read_text(encoding="utf-8")):
         path = ROOT / module.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").is_file() or module == "pytest", module
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_extras_that_a_page_installs_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extras in re.findall(r"pip install '[\w.-]+\[(.+)\]'", page.read_text(encoding="utf-8")):
+        assert set(extras.split(",")) <= set(project["optional-dependencies"])
