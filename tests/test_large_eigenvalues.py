@@ -6,7 +6,7 @@ import pytest
 
 from fitting._evaluation import _eigenvalues
 from fitting._evaluation._eigenvalues import squared_singular_values
-from fitting._random_matrices._bulk_fit import count_zeros
+from fitting._random_matrices import count_zeros
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .._random_matrices._bulk_fit import count_zeros
+from .._random_matrices import count_zeros
 
 Floats = NDArray[np.float64]
 
