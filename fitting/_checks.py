@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 def sorted_spectrum(eigenvalues: ArrayLike) -> NDArray[np.float64]:
     """Eigenvalues as a sorted float64 vector, or a ValueError that says what is wrong with them."""
+    refuse_masked("eigenvalues", eigenvalues)
     values = np.asarray(eigenvalues)
     if values.ndim != 1:
         raise ValueError(
@@ -42,6 +43,7 @@ def sorted_spectrum(eigenvalues: ArrayLike) -> NDArray[np.float64]:
 
 def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     """A float64 matrix with finite entries, or a ValueError that says what came instead."""
+    refuse_masked("matrix", matrix)
     if np.iscomplexobj(matrix):
         raise ValueError("expected a real matrix, got a complex one")
     entries = np.asarray(matrix, dtype=np.float64)
@@ -75,3 +77,13 @@ def check_sides(shape: tuple[int, int]) -> tuple[int, int]:
     ):
         raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
     return int(max(shape)), int(min(shape))
+
+
+def refuse_masked(name: str, array: ArrayLike) -> None:
+    """A ValueError for a masked array with masked entries, which NumPy would silently unmask."""
+    if np.ma.is_masked(array):
+        num_masked = int(np.ma.count_masked(array))
+        raise ValueError(
+            f"{name} is a masked array with {num_masked} masked entries; expected none; leave them "
+            "out by compressed(), or put a value in their place by filled()"
+        )

@@ -234,6 +234,7 @@ def check_any_spectrum(eigenvalues):
     assert comparison.R["truncated_power_law"] <= 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:eigenvalues are whole numbers:UserWarning")
 class TestAnySpectrum:
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(spectra())

@@ -93,6 +93,7 @@ def check_any_spectrum(eigenvalues, ks, min_tail):
         assert 10 <= fit.num_tail == np.count_nonzero(eigenvalues >= fit.xmin)
 
 
+@pytest.mark.filterwarnings("ignore:eigenvalues are whole numbers:UserWarning")
 class TestAnySpectrum:
     @settings(max_examples=150, deadline=None, derandomize=True)
     @given(spectra(), st.sampled_from(["one-sided", "two-sided"]), st.integers(2, 30))

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import CheckpointError, reading
+from ._gguf_files import GGUF, open_gguf
 from ._jax_files import MSGPACK, find_orbax, open_msgpack, open_orbax, open_pytree
 from ._keras_files import KERAS, open_keras
 from ._naming import flax_named
 from ._nnx_modules import is_nnx_module, open_nnx_module
 from ._numpy_files import NPZ, open_npz
 from ._onnx_files import ONNX, open_onnx
-from ._quantized import mark_quantized
+from ._quantized import quantization_settings, read_quantized
 from ._safetensors_files import SAFETENSORS, read_safetensors
 from ._sharded import INDEX, find_checkpoint, read_index
 from ._tensor import Tensor
@@ -35,8 +36,8 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
         model_or_path: A pytree of parameters, a ``torch.nn.Module`` or state dict, or the path of:
             a PyTorch file (``.pt .pth .th .bin .tar .ckpt``); a ``.safetensors`` file; the
             ``.index.json`` of a sharded one of these; an ``.npz`` archive; a Flax ``.msgpack``
-            file; a Keras file (``.keras .h5 .hdf5``); an ``.onnx`` file; an Orbax folder; or a
-            folder that holds one of all these, such as Hugging Face's.
+            file; a Keras file (``.keras .h5 .hdf5``); an ``.onnx`` or ``.gguf`` file; an Orbax
+            folder; or a folder that holds one of all these, such as Hugging Face's.
 
     Raises:
         FileNotFoundError: If there is no such file, or one that it needs is missing.
@@ -78,9 +79,9 @@ def _open_path(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         return open_orbax(path)
     if path.name.endswith(SAFETENSORS + INDEX):
-        return flax_named(mark_quantized(read_index(path, read_safetensors)))
+        return flax_named(_weights(path, read_index(path, read_safetensors)))
     if path.name.endswith(INDEX):
-        return flax_named(mark_quantized(read_index(path, read_torch)))
+        return flax_named(_weights(path, read_index(path, read_torch)))
     if path.suffix not in FORMATS:
         known = ", ".join((*FORMATS, INDEX))
         raise CheckpointError(f"{path.name} ends in {path.suffix!r}; expected one of {known}")
@@ -88,7 +89,11 @@ def _open_path(path: Path) -> dict[str, Tensor]:
 
 
 def _open_safetensors(path: Path) -> dict[str, Tensor]:
-    return flax_named(mark_quantized(read_safetensors(path)))
+    return flax_named(_weights(path, read_safetensors(path)))
+
+
+def _weights(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return read_quantized(tensors, quantization_settings(path.parent))
 
 
 FORMATS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
@@ -98,4 +103,5 @@ FORMATS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     MSGPACK: open_msgpack,
     **dict.fromkeys(KERAS, open_keras),
     ONNX: open_onnx,
+    GGUF: open_gguf,
 }

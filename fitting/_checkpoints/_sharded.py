@@ -15,6 +15,7 @@ FAVOURITES = (
     "*.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin", "*.bin.index.json",
     "*.bin", "*.pt", "*.pth", "*.th", "*.tar", "*.ckpt", "flax_model.msgpack", "*.msgpack",
     "*.keras", "*.weights.h5", "*.h5", "*.hdf5", "*.npz", "*.onnx",
+    "*.gguf",
 )  # fmt: skip
 # What training leaves beside the weights.
 NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")

@@ -33,6 +33,9 @@ class Tensor:
         axes: Of its matrix, where the source says and its layout is none of these.
         identity: Equal for tensors that are one and the same under several names; None where the
             source does not say.
+        quantization: How it is stored, where that is coarser than its values' type, such as "Q4_K".
+        read_steps: Then reads, in the same layout, the width of the interval of weights that each
+            value stands for; rounding has added a variance of step^2 / 12.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +47,8 @@ class Tensor:
     groups: int = 1
     axes: sr.MatrixAxes | None = None
     identity: Hashable = None
+    quantization: str = ""
+    read_steps: Callable[[], np.ndarray] | None = None
 
     @property
     def ndim(self) -> int:
@@ -78,12 +83,27 @@ def transposed(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
     if axes == tuple(range(tensor.ndim)):
         return tensor
     shape = tuple(tensor.shape[axis] for axis in axes)
-    return replace(tensor, shape=shape, read=partial(_read_transposed, tensor.read, axes))
+    return _in_layout(tensor, shape, _read_transposed, axes)
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The tensor with other axes over the same values."""
-    return replace(tensor, shape=shape, read=partial(_read_reshaped, tensor.read, shape))
+    return _in_layout(tensor, shape, _read_reshaped, shape)
+
+
+def _in_layout(
+    tensor: Tensor,
+    shape: tuple[int, ...],
+    laid_out: Callable[[Callable[[], np.ndarray], tuple[int, ...]], np.ndarray],
+    how: tuple[int, ...],
+) -> Tensor:
+    steps = tensor.read_steps
+    return replace(
+        tensor,
+        shape=shape,
+        read=partial(laid_out, tensor.read, how),
+        read_steps=steps and partial(laid_out, steps, how),
+    )
 
 
 def merge(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

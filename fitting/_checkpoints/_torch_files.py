@@ -10,6 +10,7 @@ import numpy as np
 
 from ._errors import missing_package, reading
 from ._naming import flax_named
+from ._quantized import quantization_settings, read_quantized
 from ._safetensors_files import read_bytes
 from ._tensor import Tensor
 from ._torch_tensors import (
@@ -34,7 +35,7 @@ def open_torch(path: Path) -> dict[str, Tensor]:
         ImportError: If torch is not installed.
     """
     weights, others = _read(path)
-    return flax_named(weights) | others
+    return flax_named(read_quantized(weights, quantization_settings(path.parent))) | others
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:

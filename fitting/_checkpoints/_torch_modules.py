@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ._naming import flax_named
+from ._quantized import read_quantized
 from ._tensor import Tensor, transposed
 from ._torch_tensors import find_state_dict, is_torch_tensor, list_tensors, torch_leaves
 
@@ -30,7 +31,7 @@ def is_torch_state_dict(value: Any) -> bool:
 def open_torch_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """Every tensor of a state dict, or of a checkpoint that holds one, by its path in Flax."""
     weights, others = list_tensors(state_dict, find_state_dict(state_dict))
-    return flax_named(weights) | others
+    return flax_named(read_quantized(weights, {})) | others
 
 
 def open_torch_module(module: Any) -> dict[str, Tensor]:
@@ -38,7 +39,7 @@ def open_torch_module(module: Any) -> dict[str, Tensor]:
     weights, others = list_tensors(dict(module.state_dict()), ())
     layers = dict(module.named_modules())
     described = {}
-    for name, tensor in weights.items():
+    for name, tensor in read_quantized(weights, {}).items():
         parent, _, last = name.rpartition(".")
         layer = layers.get(parent)
         kind = next((KINDS[base.__name__] for base in _torch_bases(layer)), "")

@@ -11,7 +11,6 @@ import numpy as np
 from spectral_reg._from_torch import tensor_values
 
 from ._naming import is_training_state
-from ._quantized import mark_quantized
 from ._tensor import Tensor, in_memory, merge, without_values
 
 # Where training scripts put the state dict among epochs and optimizer states, in this order.
@@ -98,7 +97,7 @@ def list_tensors(
             "it holds no tensors where they are looked for: expected a state dict, or a dict with "
             f"one under {', '.join(STATE_DICT_KEYS)}; it holds {came}"
         )
-    return mark_quantized(merge(weights)), merge(others)
+    return merge(weights), merge(others)
 
 
 class _Values:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import check_matrix, check_shape, sorted_spectrum
+from .._checks import check_matrix, check_shape, refuse_masked, sorted_spectrum
 from .._power_laws import PowerLawFit, fit_power_law
 from .._random_matrices import MarchenkoPasturFit, fit_marchenko_pastur
 from ._cuts import PhaseCuts
@@ -142,6 +142,7 @@ def classify_phase(
 def _spectrum_and_shape(
     matrix_or_eigenvalues: ArrayLike, shape: tuple[int, int] | None
 ) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    refuse_masked("matrix_or_eigenvalues", matrix_or_eigenvalues)
     given = np.asarray(matrix_or_eigenvalues)
     if given.ndim == 1:
         if shape is None:

@@ -15,7 +15,11 @@ def is_constant(positive: NDArray[np.float64]) -> bool:
     return bool(positive[-1] - positive[0] <= 1e-6 * positive[-1])
 
 
-def why_no_slope(positive: NDArray[np.float64], xmin: float | None) -> str:
+def why_no_slope(
+    positive: NDArray[np.float64],
+    xmin: float | None,
+    xmin_range: tuple[float | None, float | None] = (None, None),
+) -> str:
     """The reason where the likelihood has no maximum."""
     if positive.size == 0:
         return "all eigenvalues are zero"
@@ -23,6 +27,8 @@ def why_no_slope(positive: NDArray[np.float64], xmin: float | None) -> str:
         return f"constant spectrum: all {positive.size} positive eigenvalues are equal"
     if xmin is not None:
         return "all eigenvalues from xmin on are equal to it"
+    if xmin_range != (None, None):
+        return f"no eigenvalue in the range of xmin, {xmin_range}, begins a tail"
     return "too few distinct eigenvalues to search xmin among (at least 3, and min_tail of them)"
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._fit_settings import log_range_of
 from ._log_spectrum import log_spectrum
 from ._power_law import PowerLawFit, tail_of
 
@@ -129,6 +130,7 @@ class _Null:
     slope: float
     log_xmin: float
     log_xmax: float
+    log_range: tuple[float, float]
     fit: PowerLawFit
 
     def with_longest_tail(self) -> _Null:
@@ -140,6 +142,7 @@ class _Null:
             self.fit.ks == "two-sided",
             _scan_many().MIN_SLOPE,
             ACCEPTED,
+            self.log_range[0],
         )
         if start == self.start:
             return self
@@ -158,7 +161,12 @@ class _Null:
                 yield scan.fit_rows_from(rows, self.log_xmin, self.log_xmax, two_sided)
             else:
                 yield scan.scan_rows(
-                    rows, self.log_xmax, self.fit.min_tail, two_sided, scan.MIN_SLOPE
+                    rows,
+                    self.log_xmax,
+                    self.fit.min_tail,
+                    two_sided,
+                    scan.MIN_SLOPE,
+                    *self.log_range,
                 )
 
     def draw(self, generator: np.random.Generator, num_rows: int) -> NDArray[np.float64]:
@@ -193,6 +201,7 @@ def _null(eigenvalues: ArrayLike, fit: PowerLawFit, num_bootstrap: int) -> _Null
         slope=fit.alpha - 1,
         log_xmin=math.log(fit.xmin) - log_unit,
         log_xmax=math.inf if fit.xmax is None else math.log(fit.xmax) - log_unit,
+        log_range=log_range_of(fit.xmin_range, log_unit),
         fit=fit,
     )
 

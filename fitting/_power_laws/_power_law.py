@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import sorted_spectrum
 from ._fit_reasons import is_constant, why_no_slope, why_too_little
+from ._fit_settings import COUNTS, Bounds, checked_range, cut, is_counts, log_range_of
 from ._log_spectrum import log_spectrum
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class PowerLawFit:
         valid: Whether there was a tail to fit. A fit that is not valid never enters a mean.
         reason: Why the fit is not valid; empty if it is.
         xmin_given: Whether xmin was given instead of searched.
+        xmin_range: Between what it was searched, (None, None) for no bounds.
         min_tail: Fewest eigenvalues that a tail was allowed to have.
         ks: Which distance was minimized, "one-sided" or "two-sided".
         eigenvalues: What was fitted, sorted, float64.
@@ -58,6 +61,7 @@ class PowerLawFit:
     valid: bool
     reason: str
     xmin_given: bool = False
+    xmin_range: Bounds = (None, None)
     min_tail: int = 2
     ks: Literal["one-sided", "two-sided"] = "one-sided"
     eigenvalues: NDArray[np.float64] = field(
@@ -103,7 +107,7 @@ class PowerLawFit:
 def fit_power_law(
     eigenvalues: ArrayLike,
     *,
-    xmin: float | None = None,
+    xmin: float | tuple[float | None, float | None] | None = None,
     xmax: float | None = None,
     min_tail: int = 2,
     ks: Literal["one-sided", "two-sided"] = "one-sided",
@@ -117,7 +121,8 @@ def fit_power_law(
 
     Args:
         eigenvalues: ``[M]``, squared singular values in any order. Zeros are left out of the fit.
-        xmin: Start of the tail, if known. It is then not searched.
+        xmin: Start of the tail, if known. It is then not searched. A pair (low, high) searches it
+            among the eigenvalues from low to high alone; None is no bound.
         xmax: Cuts off the spectrum, and the fitted law, at this value. Rarely wanted: with xmax at
             the largest eigenvalue pure noise fits like a heavy tail.
         min_tail: Fewest eigenvalues that a tail may have.
@@ -132,7 +137,12 @@ def fit_power_law(
 
     Raises:
         ValueError: If eigenvalues are negative, NaN, infinite, missing or not a vector, xmin is
-            above the largest, or xmax is below xmin or below the smallest.
+            above the largest, a range of xmin holds no eigenvalue, or xmax is below xmin or below
+            the smallest.
+
+    Warns:
+        UserWarning: If the eigenvalues are whole numbers, many of them equal: counts, such as how
+            often words occur, follow a discrete law, whose exponent is another.
 
     Example:
         >>> import numpy as np
@@ -153,7 +163,12 @@ def fit_power_law(
         raise ValueError(f'expected ks to be "one-sided" or "two-sided", got {ks!r}')
     spectrum = sorted_spectrum(eigenvalues)
     positive = spectrum[np.searchsorted(spectrum, 0.0, side="right") :]
-    positive = _cut(positive, xmin, xmax, min_tail)
+    xmin_range: Bounds = (None, None)
+    if isinstance(xmin, tuple | list):
+        xmin_range, xmin = checked_range(xmin, positive), None
+    positive = cut(positive, xmin, xmax, min_tail)
+    if is_counts(positive):
+        warnings.warn(COUNTS, stacklevel=2)
 
     from . import _scan
 
@@ -166,14 +181,16 @@ def fit_power_law(
         log_xmin = math.log(xmin) - log_unit
         slope, distance = _scan.fit_from(logs, start, log_xmin, log_xmax, two_sided)
     else:
-        start, slope, distance = _scan.scan(logs, log_xmax, min_tail, two_sided, _scan.MIN_SLOPE)
+        options = logs, log_xmax, min_tail, two_sided
+        log_range = log_range_of(xmin_range, log_unit)
+        start, slope, distance = _scan.scan(*options, _scan.MIN_SLOPE, *log_range)
         if start < 0:
             reason = "no tail with alpha above 1.02: the spectrum hardly falls"
-            start, slope, distance = _scan.scan(logs, log_xmax, min_tail, two_sided, -math.inf)
+            start, slope, distance = _scan.scan(*options, -math.inf, *log_range)
         log_xmin = logs[max(start, 0)] if logs.size else 0.0
     num_tail = positive.size - start if start >= 0 else 0
     if start < 0 or not math.isfinite(slope) or is_constant(positive):
-        reason = why_no_slope(positive, xmin)
+        reason = why_no_slope(positive, xmin, xmin_range)
         start = max(start, 0)
         num_tail = positive.size - start
         slope, distance, sigma, sigma_classical = NO_TAIL_ALPHA - 1, 1.0, math.inf, math.inf
@@ -199,6 +216,7 @@ def fit_power_law(
         valid=not reason,
         reason=reason,
         xmin_given=xmin_given,
+        xmin_range=xmin_range,
         min_tail=min_tail,
         ks=ks,
         eigenvalues=spectrum,
@@ -235,34 +253,3 @@ def tail_of(eigenvalues: ArrayLike, fit: PowerLawFit) -> NDArray[np.float64]:
             f"them in the tail from xmin={fit.xmin:.6g} on), got {spectrum.size} others"
         )
     return tail
-
-
-def _cut(
-    positive: NDArray[np.float64], xmin: float | None, xmax: float | None, min_tail: int
-) -> NDArray[np.float64]:
-    """The eigenvalues up to xmax; an error where the settings leave none to fit."""
-    if min_tail < 2:
-        raise ValueError(f"expected min_tail of 2 or more, got {min_tail}")
-    for name, bound in (("xmin", xmin), ("xmax", xmax)):
-        if bound is not None and not (math.isfinite(bound) and bound > 0):
-            raise ValueError(
-                f"expected a positive, finite {name}, got {bound}; leave it out for none"
-            )
-    if xmin is not None and xmax is not None and xmax <= xmin:
-        raise ValueError(f"expected xmax above xmin, got xmin={xmin:.6g} and xmax={xmax:.6g}")
-    if positive.size == 0:
-        return positive
-    if xmax is not None and xmax < positive[0]:
-        raise ValueError(
-            f"expected xmax at least the smallest positive eigenvalue {positive[0]:.6g}, "
-            f"got {xmax:.6g}"
-        )
-    if xmax is not None:
-        positive = positive[: np.searchsorted(positive, xmax, side="right")]
-    if xmin is not None and xmin > positive[-1]:
-        upto = "" if xmax is None else f" up to xmax={xmax:.6g}"
-        raise ValueError(
-            f"expected xmin at most the largest eigenvalue{upto}, {positive[-1]:.6g}, "
-            f"got {xmin:.6g}"
-        )
-    return positive

@@ -160,12 +160,19 @@ def slopes(values: Floats, counts: Integers, log_xmax: float) -> Floats:
 
 @numba.njit(cache=True, nogil=True)
 def scan(
-    sorted_logs: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
+    sorted_logs: Floats,
+    log_xmax: float,
+    min_tail: int,
+    two_sided: bool,
+    min_slope: float,
+    log_low: float = -math.inf,
+    log_high: float = math.inf,
 ) -> tuple[int, float, float]:
     """The candidate with the smallest KS distance: (rank of xmin, alpha - 1, distance).
 
     Candidates are all distinct values but the last two with at least ``min_tail`` values from there
-    on and a slope of ``min_slope`` or more. Rank -1 when there is none.
+    on and a slope of ``min_slope`` or more, from ``log_low`` to ``log_high``. Rank -1 when there is
+    none.
     """
     values, counts = distinct(sorted_logs)
     m = values.size
@@ -184,7 +191,8 @@ def scan(
     i = 0
     while stride >= 1:
         while i < m - 2:
-            if n - counts[i] >= min_tail and all_slopes[i] >= min_slope:
+            within = log_low <= values[i] <= log_high
+            if within and n - counts[i] >= min_tail and all_slopes[i] >= min_slope:
                 hint = worst[max(i - stride, 0)]
                 distance, worst[i] = ks_distance(
                     values,

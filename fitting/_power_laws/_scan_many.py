@@ -18,10 +18,11 @@ def longest_tail(
     two_sided: bool,
     min_slope: float,
     level: float,
+    log_low: float,
 ) -> tuple[int, float]:
     """The longest tail with distance sqrt(size) <= level: (rank, slope); (start, NaN) for none.
 
-    Only tails that begin before ``start`` are looked at.
+    Only tails that begin before ``start`` and not below ``log_low`` are looked at.
     """
     values, counts = distinct(sorted_logs)
     all_slopes = slopes(values, counts, log_xmax)
@@ -30,7 +31,7 @@ def longest_tail(
     for i in range(values.size - 2):
         if counts[i] >= start:
             break
-        if n - counts[i] < min_tail or all_slopes[i] < min_slope:
+        if values[i] < log_low or n - counts[i] < min_tail or all_slopes[i] < min_slope:
             continue
         bound = level / math.sqrt(n - counts[i])
         distance, hint = ks_distance(
@@ -43,7 +44,13 @@ def longest_tail(
 
 @numba.njit(cache=True, nogil=True)
 def scan_rows(
-    sorted_rows: Floats, log_xmax: float, min_tail: int, two_sided: bool, min_slope: float
+    sorted_rows: Floats,
+    log_xmax: float,
+    min_tail: int,
+    two_sided: bool,
+    min_slope: float,
+    log_low: float,
+    log_high: float,
 ) -> tuple[Integers, Floats, Floats]:
     """``scan`` of each row: the ranks of xmin, the slopes and the distances, or -1, NaN and NaN."""
     size = sorted_rows.shape[0]
@@ -51,7 +58,7 @@ def scan_rows(
     row_slopes, distances = np.empty(size), np.empty(size)
     for row in range(size):
         starts[row], row_slopes[row], distances[row] = scan(
-            sorted_rows[row], log_xmax, min_tail, two_sided, min_slope
+            sorted_rows[row], log_xmax, min_tail, two_sided, min_slope, log_low, log_high
         )
     return starts, row_slopes, distances
 
