@@ -3,7 +3,8 @@
 from ._open import FORMATS as FORMATS
 from ._open import find_file as find_file
 from ._open import open_checkpoint as open_checkpoint
+from ._packed import noise_edge as noise_edge
 from ._sharded import INDEX as INDEX
 from ._tensor import Tensor as Tensor
 
-__all__ = ["FORMATS", "INDEX", "Tensor", "find_file", "open_checkpoint"]
+__all__ = ["FORMATS", "INDEX", "Tensor", "find_file", "noise_edge", "open_checkpoint"]

@@ -53,7 +53,8 @@ class ScaledFloats:
         rows, cols = self.block
         for i in range(scales.shape[-2]):
             for_columns = np.repeat(scales[..., i : i + 1, :], cols, axis=-1)
-            numbers[..., i * rows : (i + 1) * rows, :] *= for_columns[..., : numbers.shape[-1]]
+            with np.errstate(over="ignore", invalid="ignore"):
+                numbers[..., i * rows : (i + 1) * rows, :] *= for_columns[..., : numbers.shape[-1]]
         return numbers
 
 
@@ -79,9 +80,10 @@ class MXFP4:
         blocks, scales = self.read_blocks(), self.read_scales().view(np.uint8)
         numbers = np.empty((*blocks.shape[:-1], blocks.shape[-1], 2), np.float32)
         numbers[..., 0], numbers[..., 1] = table[blocks & 15], table[blocks >> 4]
-        factors = np.ldexp(np.float32(1), scales.astype(np.int32) - E8M0_BIAS).astype(np.float32)
-        factors = np.where(scales == E8M0_NAN, np.float32(np.nan), factors)
-        numbers *= factors[..., None, None]
+        factors = np.ldexp(1.0, scales.astype(np.int32) - E8M0_BIAS)
+        factors = np.where(scales == E8M0_NAN, np.nan, factors).astype(np.float32)
+        with np.errstate(over="ignore"):
+            numbers *= factors[..., None, None]
         return numbers.reshape(*blocks.shape[:-2], -1).swapaxes(-1, -2)
 
 

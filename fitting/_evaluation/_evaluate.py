@@ -49,6 +49,7 @@ def evaluate(
             - ``.msgpack``, Flax's, and Orbax folders (``flax``)
             - ``.keras .h5 .hdf5``, ``.weights.h5`` among them (``keras``)
             - ``.onnx`` (``onnx``)
+            - ``.gguf``
             - a folder that holds one of these, such as Hugging Face's
 
         conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
@@ -100,6 +101,11 @@ def evaluate(
     "lora, alpha not known" without that factor. "fused qkv" is a whole matrix: grouped queries,
     whose parts are not of one width, and ``query_key_value``, in which heads take turns in some
     models, unless the ``config.json`` beside the weights tells which.
+
+    Quantized weights (FP8 with scales, MXFP4, AWQ and GPTQ of 4 bits, GGUF's Q4 to Q8) are measured
+    as what they stand for. ``quantization`` names their format and ``noise_edge`` is where the
+    eigenvalues of rounding errors end, from the width of each weight's interval; no tail is fitted
+    below it.
 
     Cost: a Gram matrix and its eigenvalues in float64 for each matrix, on the GPU where JAX has one
     and the short side is 1,024 or more, an svd where the short side is below 384 or the rank cannot
@@ -165,7 +171,10 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = Fals
                 found.shape,
                 num_bootstrap=num_bootstrap,
                 squared_norms=found.squared_norms,
+                noise_edge=found.noise_edge,
             )
+            if unit.tensor.quantization:
+                row["quantization"] = unit.tensor.quantization
             rows.append((place | row, found.eigenvalues))
     except Exception as error:
         error.add_note(f"while measuring {unit.name}")

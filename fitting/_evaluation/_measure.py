@@ -24,6 +24,7 @@ def measure_spectrum(
     *,
     num_bootstrap: int = 0,
     squared_norms: NDArray[np.float64] | None = None,
+    noise_edge: float = 0.0,
 ) -> dict[str, Any]:
     """One row of a report: norms, ranks, the fits and the phase of a spectrum.
 
@@ -32,6 +33,7 @@ def measure_spectrum(
         shape: Rows and columns of the matrix, or of each of the pooled ones.
         num_bootstrap: Bootstraps for the p-value of the power law; 0 leaves it out.
         squared_norms: Sum of the squared entries of each of the pooled matrices.
+        noise_edge: Where the eigenvalues of errors of quantization end; no tail begins below it.
 
     Returns:
         Column names to values, natural logarithms throughout. ``valid`` says whether the power-law
@@ -46,13 +48,28 @@ def measure_spectrum(
     if not eigenvalues.any():
         return row | {"valid": False, "reason": "all weights are zero"}
     result = _classify(eigenvalues, shape, squared_norms)
-    fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
+    fit: PowerLawFit | str
+    if noise_edge > 0:
+        row["noise_edge"] = noise_edge
+        fit = _fit_above(eigenvalues, noise_edge)
+    else:
+        fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
     return (
         row
         | _norms_and_ranks(eigenvalues, shape)
         | _power_law_row(eigenvalues, fit, num_bootstrap)
         | _phase_row(result)
     )
+
+
+def _fit_above(eigenvalues: NDArray[np.float64], noise_edge: float) -> PowerLawFit | str:
+    """The fit of a tail that noise has not made, or why there is none."""
+    if eigenvalues.max() < noise_edge:
+        return f"no eigenvalue above {noise_edge:.3g}, where the noise of quantization ends"
+    fit = fit_power_law(eigenvalues, xmin=(noise_edge, None))
+    if not fit.valid:
+        return f"{fit.reason}, above {noise_edge:.3g}, where the noise of quantization ends"
+    return fit
 
 
 def _classify(
@@ -95,8 +112,10 @@ def _norms_and_ranks(eigenvalues: NDArray[np.float64], shape: tuple[int, int]) -
 
 
 def _power_law_row(
-    eigenvalues: NDArray[np.float64], fit: PowerLawFit, num_bootstrap: int
+    eigenvalues: NDArray[np.float64], fit: PowerLawFit | str, num_bootstrap: int
 ) -> dict[str, Any]:
+    if isinstance(fit, str):
+        return {"valid": False, "reason": fit}
     if not fit.valid:
         return {"valid": False, "reason": fit.reason}
     row = {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import spectral_reg as sr
 from spectral_reg._axes import arrange
 
-from .._checkpoints import Tensor
+from .._checkpoints import Tensor, noise_edge
 from ._eigenvalues import BATCH_BYTES, bytes_held, squared_singular_values, squares, to_float64
 
 Floats = NDArray[np.float64]
@@ -77,12 +77,14 @@ class Spectrum:
         shape: Rows and columns of the matrix, or of each of those that are pooled.
         eigenvalues: Squared singular values, descending; NaN if an entry is not finite.
         squared_norms: Of each matrix whose eigenvalues are among them.
+        noise_edge: Where the eigenvalues of the errors of quantization end; 0 where there are none.
     """
 
     index: str
     shape: tuple[int, int]
     eigenvalues: Floats
     squared_norms: Floats
+    noise_edge: float = 0.0
 
 
 def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
@@ -92,13 +94,10 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
         unit: The weight.
         accelerator: Whether large matrices may go to the accelerator that JAX has, if any.
     """
-    weight, num_batch, num_window = arrange(unit.name, unit.tensor.read(), unit.axes)
-    rows, cols = weight.shape[-2:]
+    edges = _noise_edges(unit)
+    parts, num_batch, num_window = _matrices(unit, unit.tensor.read())
     operator = isinstance(unit.conv, sr.ConvOperator) and num_window > 0
-    if not operator and (unit.conv == "flatten" or rows == 1):
-        # A depthwise kernel has slices of one row, and those no spectrum.
-        weight = weight.reshape(*weight.shape[: weight.ndim - 2 - num_window], -1, cols)
-    for part, matrices in _parts(weight, unit.split):
+    for part, matrices in parts:
         shape = unit.low_rank or matrices.shape[-2:]
         if operator:
             values = _operator_eigenvalues(matrices, unit.conv.size)  # type: ignore[union-attr]
@@ -109,10 +108,37 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
         parts_of_one = num_window > 0 or unit.axes.groups > 1
         num_lead = num_batch if pooled and parts_of_one else values.ndim - 1
         values = values.reshape(*values.shape[:num_lead], -1, values.shape[-1])
+        edge = edges.get(part, np.zeros(matrices.shape[:-2]))
+        edge = edge.reshape(*edge.shape[:num_lead], -1).max(axis=-1)
         for place in np.ndindex(values.shape[:-2]):
             index = ",".join([*map(str, place), *([part] if part else [])])
             pooled_values = np.sort(values[place].ravel())[::-1]
-            yield Spectrum(index, shape, pooled_values, values[place].sum(axis=-1))
+            squared_norms = values[place].sum(axis=-1)
+            yield Spectrum(index, shape, pooled_values, squared_norms, float(edge[place]))
+
+
+def _matrices(unit: Unit, values: np.ndarray) -> tuple[Iterator[tuple[str, np.ndarray]], int, int]:
+    """The parts of a weight, ``[*batch, groups, *window, rows, cols]``, and how many are which."""
+    weight, num_batch, num_window = arrange(unit.name, values, unit.axes)
+    rows, cols = weight.shape[-2:]
+    operator = isinstance(unit.conv, sr.ConvOperator) and num_window > 0
+    if not operator and (unit.conv == "flatten" or rows == 1):
+        # A depthwise kernel has slices of one row, and those no spectrum.
+        weight = weight.reshape(*weight.shape[: weight.ndim - 2 - num_window], -1, cols)
+    return _parts(weight, unit.split), num_batch, num_window
+
+
+def _noise_edges(unit: Unit) -> dict[str, Floats]:
+    """Of each part's matrices, where the noise of quantization ends; empty where there is none."""
+    if unit.tensor.read_steps is None:
+        return {}
+    parts, _, _ = _matrices(unit, unit.tensor.read_steps())
+    return {
+        part: np.array(
+            [noise_edge(steps) for steps in matrices.reshape(-1, *matrices.shape[-2:])]
+        ).reshape(matrices.shape[:-2])
+        for part, matrices in parts
+    }
 
 
 def _parts(weight: np.ndarray, split: Split | None) -> Iterator[tuple[str, np.ndarray]]:
