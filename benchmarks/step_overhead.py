@@ -18,11 +18,11 @@ import optax
 import spectral_reg as sr
 from benchmarks.spectrum import naive_alpha, tracking_products
 from benchmarks.turns import Run, in_turns, timed
-from examples.training import data
+from examples.training import data, networks
 from examples.training.config import Config
 from examples.training.steps import State, initial, make_step
-from examples.training.training import LAYERS
 
+LAYERS = tuple(networks.LAYERS["mini_alexnet"])
 MASK = sr.by_path(*(f"{layer}/kernel" for layer in LAYERS))
 STRENGTH = 1e-3
 

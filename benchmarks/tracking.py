@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 import fitting
 import spectral_reg as sr
-from examples.training import data
+from examples.training import data, networks
 from examples.training.config import Config
 from examples.training.measures import eigenvalues
 from examples.training.steps import State, initial, make_step
-from examples.training.training import LAYERS
 
 # What is added to the loss: enough to move the spectrum, not so much that it decides everything.
+LAYERS = tuple(networks.LAYERS["mini_alexnet"])
 METRICS = {
     "alpha": (sr.alpha, 0.02),
     "log_stable_rank": (sr.log_stable_rank, 0.1),

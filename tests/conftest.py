@@ -41,9 +41,9 @@ def trained(monkeypatch):
 
     seen = []
 
-    def train(config, *rest):
+    def train(config, *rest, **kept):
         seen.append(config)
-        return fake_train(config, *rest)
+        return fake_train(config, *rest, **kept)
 
     monkeypatch.setattr(sweep, "train", train)
     return seen

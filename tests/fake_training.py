@@ -6,9 +6,10 @@ import functools
 import numpy as np
 
 from examples.sweeping import cells
-from examples.training import training
 from examples.training.measures import LOCALIZATION
 from examples.training.networks import LAYERS
+from examples.training.outcome import Outcome, measured_epochs
+from examples.training.steps import State
 
 
 @functools.cache
@@ -18,9 +19,9 @@ def noise(shape, seed=0):
     return np.linalg.svd(weights, compute_uv=False) ** 2
 
 
-def fake_train(config, dataset, on_images=lambda number: None, norms=None):
+def fake_train(config, dataset, on_images=lambda number: None, norms=None, **kept):
     """Noise that depends on the seed; accuracies that depend on the batch size."""
-    epochs = training.measured_epochs(config.epochs, config.train_size)
+    epochs = measured_epochs(config.epochs, config.train_size)
     arrays = {}
     for name, shape in LAYERS[config.network].items():
         arrays[name] = np.stack([noise(shape, config.seed)] * len(epochs))
@@ -37,7 +38,7 @@ def fake_train(config, dataset, on_images=lambda number: None, norms=None):
         "final_test_accuracy": test,
     }
     on_images(config.num_images)
-    return training.Outcome(training.State({}, {}, ()), metrics, arrays)
+    return Outcome(State({}, {}, ()), metrics, arrays)
 
 
 def finished(config, seed=0, **changes):

@@ -161,10 +161,10 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 
 def test_interrupt_keeps_the_finished_cells_and_says_so(tmp_path, monkeypatch, capsys):
-    def interrupted(config, *rest):
+    def interrupted(config, *rest, **kept):
         if config.penalty:
             raise KeyboardInterrupt
-        return fake_train(config, *rest)
+        return fake_train(config, *rest, **kept)
 
     monkeypatch.setattr(sweep, "train", interrupted)
     assert batch_size.main(["--preset", "smoke", "--out", str(tmp_path)]) == 130
@@ -179,11 +179,11 @@ import time
 from examples import batch_size
 from examples.sweeping import sweep
 from fake_training import fake_train
-def train(config, *rest):
+def train(config, *rest, **kept):
     if config.penalty:
         print("last cell", flush=True)
         time.sleep(100)
-    return fake_train(config, *rest)
+    return fake_train(config, *rest, **kept)
 sweep.train = train
 batch_size.main(["--preset", "smoke", "--out", {str(tmp_path / "out")!r}])
 """
@@ -215,10 +215,10 @@ def test_any_executor_trains_the_cells(smoke, tmp_path, trained):
 
 
 def test_a_job_that_fails_in_an_executor_keeps_what_is_finished(tmp_path, monkeypatch):
-    def train(config, *rest):
+    def train(config, *rest, **kept):
         if config.penalty:
             raise RuntimeError("out of memory")
-        return fake_train(config, *rest)
+        return fake_train(config, *rest, **kept)
 
     monkeypatch.setattr(sweep, "train", train)
     with ThreadPoolExecutor(1) as executor, pytest.raises(RuntimeError, match="out of memory"):

@@ -60,8 +60,8 @@ def test_missing_data_is_one_line_and_exit_code_1(arguments, message, tmp_path, 
 
 
 def test_a_diverged_cell_is_shown_as_such(tmp_path, monkeypatch, capsys):
-    def diverged(config, *rest):
-        outcome = fake_train(config, *rest)
+    def diverged(config, *rest, **kept):
+        outcome = fake_train(config, *rest, **kept)
         if config.penalty:
             for name in ("fc1", "fc2"):
                 outcome.arrays[name][-1] = np.nan

@@ -11,6 +11,7 @@ import pytest
 from examples.training import data, measures, penalties, steps, training
 from examples.training.config import Config
 from examples.training.networks import LAYERS
+from examples.training.outcome import labels_of, measured_epochs
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -51,14 +52,14 @@ def test_every_image_is_told_and_every_epoch_measured(digits):
 
 
 def test_a_long_run_is_measured_a_hundred_times_its_ends_among_them():
-    epochs = training.measured_epochs(1563, 50_000)
+    epochs = measured_epochs(1563, 50_000)
     assert (epochs[:2], epochs[-1], len(epochs)) == ([0, 1], 1563, 101)
-    assert training.measured_epochs(3, 50_000) == [0, 1, 2, 3]
+    assert measured_epochs(3, 50_000) == [0, 1, 2, 3]
 
 
 def test_short_epochs_are_measured_seldom_but_eight_at_least():
-    assert training.measured_epochs(6, 1536) == [0, 1, 2, 3, 4, 5, 6]
-    epochs = training.measured_epochs(25, 2000)
+    assert measured_epochs(6, 1536) == [0, 1, 2, 3, 4, 5, 6]
+    epochs = measured_epochs(25, 2000)
     assert (epochs[:2], epochs[-1], len(epochs)) == ([0, 3], 25, 10)
 
 
@@ -226,11 +227,11 @@ def test_strengths_are_in_units_of_the_sum_of_the_learning_rates():
 
 def test_random_labels_replace_the_share_asked_for(digits):
     config = dataclasses.replace(TINY, random_labels=1.0)
-    labels = training._labels(config, digits)
+    labels = labels_of(config, digits)
     assert (labels == digits.train_labels).mean() < 0.4
-    half = training._labels(dataclasses.replace(TINY, random_labels=0.5), digits)
+    half = labels_of(dataclasses.replace(TINY, random_labels=0.5), digits)
     assert 0.5 <= (half == digits.train_labels).mean() < 0.75
-    np.testing.assert_array_equal(training._labels(TINY, digits), digits.train_labels)
+    np.testing.assert_array_equal(labels_of(TINY, digits), digits.train_labels)
 
 
 def test_losses_on_uniform_logits():

@@ -1,7 +1,6 @@
 """Finished cells of a sweep: one run, one file, written whole or not at all."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 
+from examples.training.config import digest
 from fitting._whole_file import written_whole
 
 RECORD = "record"
@@ -93,8 +93,7 @@ def write(folder: Path, cell: Cell, *, label: str) -> Path:
         The file.
     """
     config = dataclasses.asdict(cell.config)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
-    path = folder / f"{label}-{digest}.npz"
+    path = folder / f"{label}-{digest(config)}.npz"
     record = {
         "config": config,
         "metrics": cell.metrics,

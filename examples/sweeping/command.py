@@ -1,6 +1,7 @@
 """The command line that the experiments share."""
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from examples import downloads
 from examples.sweeping import sweep
 from examples.sweeping.presets import PRESETS, Preset, change
 from examples.training import data
+from examples.training.states import OutOfTime
 
 
 class Finished(NamedTuple):
@@ -59,10 +61,15 @@ class Experiment(NamedTuple):
 # Told in their own way, or of this machine alone.
 UNTOLD = {"preset", "data", "data_dir", "download", "out", "cells", "write"} | {
     "plot_only",
+    "minutes",
+    "keep_states",
     "seed",
     "help",
     "ensembles",
 }
+
+
+UNFINISHED = 3
 
 
 def _seed(text: str) -> int:
@@ -76,6 +83,16 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"it is {text!r}; expected a whole number from 1 on")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"it is {text!r}; expected a number of minutes above 0")
+    return minutes
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -116,6 +133,17 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--ensembles",
         action=argparse.BooleanOptionalAction,
         help="train the seeds of a run as one program; default: on an accelerator",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        help="stop before so many are over, at the end of an epoch, with exit code 3 if something"
+        " is left; the same command goes on from there",
+    )
+    parser.add_argument(
+        "--keep-states",
+        action="store_true",
+        help="keep the training state of finished runs: the same for more --epochs go on from it",
     )
     parser.add_argument("--plot-only", action="store_true", help="draw the finished cells, no more")
     experiment.arguments(parser)
@@ -173,7 +201,8 @@ def main(
             by default here, one after the other.
 
     Returns:
-        The exit code.
+        The exit code: 0, 1 for an error, 2 for wrong arguments, 3 where `--minutes` are over and
+        something is left to train, 130 after an interrupt.
     """
     parser = make_parser(experiment)
     options = parser.parse_args(arguments)
@@ -194,18 +223,20 @@ def main(
                 executor=executor,
                 ensembles=options.ensembles,
                 to_come=lambda found: experiment.to_come(preset, options, found),
+                minutes=options.minutes,
+                keep_states=options.keep_states,
             )
     except (data.DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutOfTime) as stop:
         finished, number = _number(where, plan)
         print(
             f"\nstopped; {finished} of {number} cells are finished in {where[0]}, and the same"
             " command goes on from there",
             file=sys.stderr,
         )
-        return 130
+        return UNFINISHED if isinstance(stop, OutOfTime) else 130
     configs, found = sweep.known(plan, where)
     if not found:
         print(

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from examples.sweeping import cells
 from examples.training import data
 from examples.training.config import Config
+from examples.training.states import Keeper, OutOfTime, place, saved_epochs
 from examples.training.training import OnImages, train, train_ensemble
 
 Found = dict[Config, cells.Cell[Config]]
@@ -32,6 +34,10 @@ def run_job(
     data_dir: Path | None,
     norms: Sequence[np.ndarray] | None,
     on_images: OnImages = lambda num_images: None,
+    *,
+    folder: Path | None = None,
+    deadline: float | None = None,
+    keep_states: bool = False,
 ) -> list[cells.Cell[Config]]:
     """Trains one run, or several seeds of it as an ensemble.
 
@@ -40,9 +46,15 @@ def run_job(
         data_dir: Folder of the data, on the machine that this is called on.
         norms: For norm-matched controls, those of the runs that they are the controls of.
         on_images: Told how many images were trained on.
+        folder: Where the state is kept between epochs, and gone on from; nowhere if None.
+        deadline: When `time.time` has come to it, to stop at the end of an epoch.
+        keep_states: Whether the state of the finished run is kept too.
 
     Returns:
         The finished cells, not written yet.
+
+    Raises:
+        OutOfTime: The deadline has come; the state is kept.
     """
     config = job[0]
     dataset = _load(
@@ -53,17 +65,32 @@ def run_job(
         validation_size=config.validation_size,
         scaling="unit" if config.network == "lenet5" else "standardized",
     )
-    start = time.perf_counter()
-    if len(job) == 1:
-        outcomes = [train(config, dataset, on_images, None if norms is None else norms[0])]
-    else:
-        outcomes = train_ensemble(job, dataset, on_images, norms)
-    seconds = (time.perf_counter() - start) / len(job)
     origin = cells.origin() | {"ensemble": len(job)}
+    start = time.perf_counter()
+    keeper = (
+        Keeper(folder, job, origin, deadline=deadline, to_the_end=keep_states) if folder else None
+    )
+    if len(job) == 1:
+        own = None if norms is None else norms[0]
+        outcomes = [train(config, dataset, on_images, own, keeper=keeper)]
+    else:
+        outcomes = train_ensemble(job, dataset, on_images, norms, keeper=keeper)
+    seconds = keeper.seconds if keeper else time.perf_counter() - start
+    made = _together(keeper.origins if keeper else [origin])
     return [
-        cells.Cell(each, outcome.metrics, outcome.arrays, seconds, origin)
+        cells.Cell(each, outcome.metrics, outcome.arrays, seconds / len(job), made)
         for each, outcome in zip(job, outcomes, strict=True)
     ]
+
+
+def _together(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The origin of what several processes trained in turn: the last, and what differed before."""
+    return {
+        key: ", ".join(dict.fromkeys(str(each[key]) for each in origins))
+        if len({str(each[key]) for each in origins}) > 1
+        else value
+        for key, value in origins[-1].items()
+    }
 
 
 def jobs(configs: Iterable[Config], *, ensembles: bool | None = None) -> list[Job]:
@@ -91,8 +118,12 @@ def complete(
     executor: Executor | None = None,
     ensembles: bool | None = None,
     to_come: Callable[[Found], int] = lambda found: 0,
+    minutes: float | None = None,
+    keep_states: bool = False,
 ) -> None:
     """Trains what is missing of an experiment, and writes every cell as soon as it is finished.
+
+    A run that takes long keeps its state beside the cells until its cell is written.
 
     Args:
         plan: The experiment.
@@ -101,7 +132,13 @@ def complete(
         executor: Where jobs are run; in this process, one by one, if there is none.
         ensembles: As for `jobs`.
         to_come: How many images the runs train on that are not known yet, for the estimate.
+        minutes: Stops, at the end of an epoch, before so much time is over.
+        keep_states: Keeps the states of finished runs, for longer ones to go on from.
+
+    Raises:
+        OutOfTime: The minutes are over, and something is left to train.
     """
+    deadline = None if minutes is None else time.time() + 60 * minutes
     configs, found = known(plan, folders)
     if found:
         where = ", ".join(map(str, folders))
@@ -109,7 +146,13 @@ def complete(
     done: set[Config] = set()
     with tqdm(unit="img", unit_scale=True, ncols=80, leave=False, smoothing=0.1) as bar:
         while missing := [config for config in configs if config not in found]:
-            bar.total = bar.n + sum(config.num_images for config in missing) + to_come(found)
+            saved = sum(
+                saved_epochs(folders[0], job) * config.num_steps * config.batch_size
+                for job in jobs(missing, ensembles=ensembles)
+                for config in job
+            )
+            to_train = sum(config.num_images for config in missing) + to_come(found)
+            bar.total = bar.n + to_train - saved
             # A control waits for the run whose norms it takes.
             ready = [c for c in missing if not c.norm_matched or c.original in found]
             if lost := done.intersection(ready):
@@ -118,7 +161,8 @@ def complete(
                     " it was written; was the folder emptied meanwhile?"
                 )
             todo = jobs(ready, ensembles=ensembles)
-            _run(todo, found, folders[0], data_dir, executor, bar)
+            kept = {"folder": folders[0], "deadline": deadline, "keep_states": keep_states}
+            _run(todo, found, data_dir, executor, bar, kept)
             done.update(ready)
             configs, found = known(plan, folders)
 
@@ -142,30 +186,48 @@ def _is_whole(cell: cells.Cell[Config]) -> bool:
 def _run(
     todo: Sequence[Job],
     found: Found,
-    folder: Path,
     data_dir: Path | None,
     executor: Executor | None,
     bar: tqdm,
+    kept: dict[str, Any],
 ) -> None:
+
     def norms(job: Job) -> list[np.ndarray] | None:
         if not job[0].norm_matched:
             return None
         return [found[config.original].arrays["norms"] for config in job]
 
-    def write(finished: Sequence[cells.Cell[Config]]) -> None:
+    def write(job: Job, finished: Sequence[cells.Cell[Config]]) -> None:
         for cell in finished:
-            cells.write(folder, cell, label=cell.config.label)
+            cells.write(kept["folder"], cell, label=cell.config.label)
+        if not kept["keep_states"]:
+            place(kept["folder"], job).unlink(missing_ok=True)
 
     if executor is None:
-        for job in todo:
+        for number, job in enumerate(todo):
+            # However short the time is, each call trains an epoch.
+            if number and kept["deadline"] is not None and time.time() >= kept["deadline"]:
+                raise OutOfTime
             bar.set_description(job[0].label if len(job) == 1 else f"{job[0].label} x {len(job)}")
-            write(run_job(job, data_dir, norms(job), bar.update))
+            write(job, run_job(job, data_dir, norms(job), bar.update, **kept))
         return
-    futures = {executor.submit(run_job, job, data_dir, norms(job)): job for job in todo}
+    futures = {executor.submit(run_job, job, data_dir, norms(job), **kept): job for job in todo}
+    stopped = False
     try:
         for future in as_completed(futures):
-            write(future.result())
+            if future.cancelled():
+                continue
+            try:
+                write(futures[future], future.result())
+            except OutOfTime:
+                # Those that train stop at their next epoch, or finish, which is worth waiting for.
+                stopped = True
+                for other in futures:
+                    other.cancel()
+                continue
             bar.update(sum(config.num_images for config in futures[future]))
     finally:
         for future in futures:
             future.cancel()
+    if stopped:
+        raise OutOfTime

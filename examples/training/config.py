@@ -1,7 +1,15 @@
 """What decides the outcome of one training run."""
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """Eight letters that tell apart what JSON can hold, for names of files."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

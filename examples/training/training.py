@@ -3,56 +3,21 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from examples.training import measures
 from examples.training.config import Config
-from examples.training.data import NUM_CLASSES, Dataset
-from examples.training.networks import LAYERS as ALL_LAYERS
+from examples.training.data import Dataset
+from examples.training.outcome import Outcome, Record
 from examples.training.penalties import make_optimizer
-from examples.training.steps import State, Step, Totals, initial, step_of
-
-LAYERS = tuple(ALL_LAYERS["mini_alexnet"])
-NUM_IMAGES_FOR_NORMS = 1024
-NUM_IMAGES_PER_EPOCH_TEST = 1000
-MAX_MEASURED = 100
-NUM_IMAGES_BETWEEN_MEASUREMENTS = 5000
-LEAST_MEASURED = 8
+from examples.training.states import Keeper
+from examples.training.steps import State, Step, initial, step_of
 
 OnImages = Callable[[int], object]
-
-
-class Outcome(NamedTuple):
-    """What a run leaves.
-
-    Attributes:
-        state: Its last state.
-        metrics: `epochs` that were measured, 0 among them; training loss and accuracy of each
-            epoch, as it went; test accuracy after the measured ones, on the first 1,000 images;
-            both accuracies in full at the end. Batch-norm statistics are fresh in all of them but
-            the training's own.
-        arrays: For each layer its eigenvalues and, as `localization_LAYER`, the columns of
-            `measures.LOCALIZATION`, at the measured epochs; of a penalized run, the `norms` of all
-            weight matrices after every step.
-    """
-
-    state: State
-    metrics: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-def _labels(config: Config, dataset: Dataset) -> np.ndarray:
-    """The training labels, some of them drawn at random if the run asks for that."""
-    labels = dataset.train_labels.copy()
-    rng = np.random.default_rng([config.seed, len(labels)])
-    chosen = rng.permutation(len(labels))[: round(config.random_labels * len(labels))]
-    labels[chosen] = rng.integers(NUM_CLASSES, size=len(chosen))
-    return labels
 
 
 def _batches(config: Config, epoch: int, num_images: int) -> np.ndarray:
@@ -60,77 +25,6 @@ def _batches(config: Config, epoch: int, num_images: int) -> np.ndarray:
     order = np.random.default_rng([config.seed, epoch]).permutation(num_images)
     whole = order[: config.num_steps * config.batch_size]
     return whole.reshape(config.num_steps, -1).astype(np.int32)
-
-
-def measured_epochs(epochs: int, num_images: int) -> list[int]:
-    """Which epochs of so many images are measured: all of them, unless they are short or many.
-
-    A measurement looks at 2,000 images and takes two decompositions. Where that is much beside an
-    epoch's training, every second or third is measured, but eight at least; of many, a hundred.
-    """
-    every = min(-(-NUM_IMAGES_BETWEEN_MEASUREMENTS // num_images), max(1, epochs // LEAST_MEASURED))
-    number = min(MAX_MEASURED, -(-epochs // every))
-    return [0, *np.unique(np.linspace(every, epochs, number).round().astype(int)).tolist()]
-
-
-class _Record:
-    """What is kept of one run while it trains."""
-
-    def __init__(self, config: Config, dataset: Dataset):
-        self.config, self.dataset = config, dataset
-        self.graph, self.params, self.batch_stats = initial(config)
-        self.labels = _labels(config, dataset)
-        self.images_for_norms = jnp.asarray(dataset.train_images[:NUM_IMAGES_FOR_NORMS])
-        self.epochs = measured_epochs(config.epochs, config.train_size)
-        self.metrics: dict[str, Any] = {
-            "epochs": self.epochs,
-            "train_loss": [],
-            "train_accuracy": [],
-            "test_accuracy": [],
-        }
-        self.arrays: dict[str, list[np.ndarray]] = {}
-        self._measure(self.params)
-
-    def _measure(self, params: dict) -> None:
-        for layer in ALL_LAYERS[self.config.network]:
-            weights = np.asarray(params[layer]["kernel"])
-            self.arrays.setdefault(layer, []).append(measures.eigenvalues(weights))
-            row = measures.localization(weights)
-            self.arrays.setdefault(f"localization_{layer}", []).append(row)
-
-    def _statistics(self, state: State) -> dict:
-        return measures.fresh_statistics(
-            self.graph, state.params, state.batch_stats, self.images_for_norms
-        )
-
-    def epoch(self, number: int, state: State, totals: Totals) -> None:
-        """Takes note of an epoch, whose totals have a leading axis of steps."""
-        num_images = self.config.num_steps * self.config.batch_size
-        self.metrics["train_loss"].append(float(np.sum(totals.loss)) / num_images)
-        self.metrics["train_accuracy"].append(float(np.sum(totals.correct)) / num_images)
-        if isinstance(totals.norms, np.ndarray):
-            self.arrays.setdefault("norms", []).append(totals.norms)
-        if number in self.epochs:
-            self._measure(state.params)
-            some = slice(NUM_IMAGES_PER_EPOCH_TEST)
-            images, labels = self.dataset.test_images[some], self.dataset.test_labels[some]
-            stats = self._statistics(state)
-            share = measures.accuracy(self.graph, state.params, stats, images, labels)
-            self.metrics["test_accuracy"].append(share)
-
-    def outcome(self, state: State) -> Outcome:
-        """Measures both accuracies in full, and gives all that was kept."""
-        network = (self.graph, state.params, self._statistics(state))
-        data = self.dataset
-        metrics = self.metrics | {
-            "final_train_accuracy": measures.accuracy(*network, data.train_images, self.labels),
-            "final_test_accuracy": measures.accuracy(*network, data.test_images, data.test_labels),
-        }
-        arrays = {
-            name: np.concatenate(parts) if name == "norms" else np.stack(parts)
-            for name, parts in self.arrays.items()
-        }
-        return Outcome(state, metrics, arrays)
 
 
 def _check(config: Config, dataset: Dataset, norms: np.ndarray | None) -> None:
@@ -167,6 +61,7 @@ def train(
     on_images: OnImages = lambda num_images: None,
     norms: np.ndarray | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    keeper: Keeper | None = None,
 ) -> Outcome:
     """Trains one network and measures it.
 
@@ -178,24 +73,28 @@ def train(
         on_images: Told, now and then, how many images were trained on since the last time.
         norms: For a norm-matched control, the `norms` of the run that it is the control of.
         optimizer: In the place of the one that the configuration names.
+        keeper: Keeps the state between epochs, and restores what an earlier process kept.
 
     Returns:
-        The state, the metrics and the arrays.
+        The state, the metrics and the arrays: from a restored state, to the bit, those of a run
+        that was never interrupted.
 
     Raises:
         ValueError: The batch is larger than the training set, or norms are missing.
+        OutOfTime: The keeper's deadline has come.
     """
     _check(config, dataset, norms)
-    record = _Record(config, dataset)
+    record = Record(config, dataset)
     if optimizer is None:
         optimizer, step = _jitted_step(dataclasses.replace(config, seed=0))
     else:
         step = jax.jit(step_of(config, record.graph, optimizer), donate_argnums=0)
     state = State(record.params, record.batch_stats, optimizer.init(record.params))
+    first, state = keeper.restore(state, [record]) if keeper else (0, state)
     images, labels = jnp.asarray(dataset.train_images), jnp.asarray(record.labels)
     # Reading a result waits for the device: seldom enough to cost nothing, often enough for a bar.
     steps_per_report = max(1, 256 // config.batch_size)
-    for epoch in range(config.epochs):
+    for epoch in range(first, config.epochs):
         totals = []
         batches = _batches(config, epoch, len(images))
         for index, batch in enumerate(batches):
@@ -210,6 +109,8 @@ def train(
         on_images(config.num_steps % steps_per_report * config.batch_size)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(totals))
         record.epoch(epoch + 1, state, stacked)
+        if keeper:
+            keeper.after_epoch(epoch + 1, state, [record])
     return record.outcome(state)
 
 
@@ -218,6 +119,7 @@ def train_ensemble(
     dataset: Dataset,
     on_images: OnImages = lambda num_images: None,
     norms: Sequence[np.ndarray] | None = None,
+    keeper: Keeper | None = None,
 ) -> list[Outcome]:
     """Trains runs that differ in their seeds alone, as one program: `vmap` over them, `scan` on.
 
@@ -228,12 +130,14 @@ def train_ensemble(
         dataset: As for `train`.
         on_images: Told after every epoch how many images were trained on in all runs.
         norms: For norm-matched controls, those of the run that each is the control of.
+        keeper: As for `train`.
 
     Returns:
         What `train` gives for each, to rounding.
 
     Raises:
         ValueError: As for `train`, or the runs differ in more than their seeds.
+        OutOfTime: As for `train`.
     """
     config = configs[0]
     if len({dataclasses.replace(other, seed=0) for other in configs}) > 1:
@@ -243,7 +147,7 @@ def train_ensemble(
         )
     for index, other in enumerate(configs):
         _check(other, dataset, None if norms is None else norms[index])
-    records = [_Record(config, dataset) for config in configs]
+    records = [Record(config, dataset) for config in configs]
     optimizer = make_optimizer(config)
     step = step_of(config, records[0].graph, optimizer)
     over_seeds = jax.vmap(step, in_axes=(0, None, 0, 0, 0, None if norms is None else 0))
@@ -256,10 +160,11 @@ def train_ensemble(
 
     states = [State(r.params, r.batch_stats, optimizer.init(r.params)) for r in records]
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    first, state = keeper.restore(state, records) if keeper else (0, state)
     images = jnp.asarray(dataset.train_images)
     labels = jnp.stack([record.labels for record in records])
     seeds = np.array([config.seed for config in configs], np.uint32)
-    for epoch in range(config.epochs):
+    for epoch in range(first, config.epochs):
         # The scan goes over the leading axis, steps, and the map over the next, seeds.
         batches = np.stack([_batches(each, epoch, len(images)) for each in configs], axis=1)
         steps = np.arange(config.num_steps) + epoch * config.num_steps
@@ -271,6 +176,8 @@ def train_ensemble(
             record_totals = jax.tree.map(lambda leaf, index=index: leaf[:, index], totals)
             records[index].epoch(epoch + 1, each, record_totals)
         on_images(batches.size)
+        if keeper:
+            keeper.after_epoch(epoch + 1, state, records)
     members = _members(state, len(configs))
     return [record.outcome(each) for record, each in zip(records, members, strict=True)]
 
