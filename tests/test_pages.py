@@ -63,6 +63,7 @@ def in_a_folder(tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     for depth in (8, 14, 20, 32):
         torch.save({"fc.weight": torch.randn(100, 60, generator=generator)}, f"resnet{depth}.pth")
+    torch.save({"fc.weight": torch.randn(100, 60, generator=generator)}, "tuned.pth")
     (tmp_path / "accuracies.csv").write_text("resnet8,1\nresnet14,2\nresnet20,3\nresnet32,4\n")
     return tmp_path
 

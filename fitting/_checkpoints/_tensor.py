@@ -36,6 +36,8 @@ class Tensor:
         quantization: How it is stored, where that is coarser than its values' type, such as "Q4_K".
         read_steps: Then reads, in the same layout, the width of the interval of weights that each
             value stands for; rounding has added a variance of step^2 / 12.
+        read_product: Where it reads as a small matrix with the singular values of a low-rank
+            product: reads that product, [in, out].
     """
 
     shape: tuple[int, ...]
@@ -49,6 +51,7 @@ class Tensor:
     identity: Hashable = None
     quantization: str = ""
     read_steps: Callable[[], np.ndarray] | None = None
+    read_product: Callable[[], np.ndarray] | None = None
 
     @property
     def ndim(self) -> int:

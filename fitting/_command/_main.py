@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
     command.add_argument("model", type=Path, help=MODEL)
+    command.add_argument(
+        "--base", type=Path, metavar="MODEL", help="measure the change from this checkpoint instead"
+    )
     add_conv_option(command)
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
     command.add_argument(
@@ -66,6 +69,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         check_place(path)  # before the work, which would be lost
     report = evaluate(
         options.model,
+        base=options.base,
         conv=options.conv,
         layers=options.layers,
         num_bootstrap=options.num_bootstrap,

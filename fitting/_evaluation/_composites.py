@@ -91,10 +91,14 @@ def _low_rank(name: str, tensors: Tensors, adapter: Mapping[str, Any]) -> Iterat
     read_alpha: Callable[[], Any] | None = alpha.read if alpha and not alpha.reason else None
     factor = 1.0 if first == "lora_a" else _factor(module, rank, adapter)
     kind = "lora" if factor is not None or read_alpha else "lora, alpha not known"
-    read = partial(_read_low_rank, A.read, B.read, flax, factor, read_alpha)
+    read, product = (
+        partial(how, A.read, B.read, flax, factor, read_alpha)
+        for how in (_read_low_rank, _read_product)
+    )
     joint = "/".join(filter(None, (module, "lora" + label)))
     sources = (name, other) if read_alpha is None else (name, other, f"{module}/alpha")
-    yield Composite(joint, Tensor((rows, cols), A.dtype, read, kind=kind), sources)
+    tensor = Tensor((rows, cols), A.dtype, read, kind=kind, read_product=product)
+    yield Composite(joint, tensor, sources)
 
 
 def _factor(module: str, rank: int, adapter: Mapping[str, Any]) -> float | None:
@@ -116,17 +120,35 @@ def _read_low_rank(
     read_alpha: Callable[[], Any] | None,
 ) -> np.ndarray:
     """A matrix of r rows with the nonzero singular values of the product, which is never formed."""
+    A, B, scale = _read_factors(read_a, read_b, flax, factor, read_alpha)
+    if not (np.isfinite(A).all() and np.isfinite(B).all()):
+        return np.full((A.shape[1],) * 2, np.nan)
+    R_a, R_b = (np.asarray(np.linalg.qr(side, mode="r")) for side in (A, B.T))
+    core: np.ndarray = R_a @ R_b.T
+    return core * scale
+
+
+def _read_product(*factors: Any) -> np.ndarray:
+    """The product [in, out] as the model adds it."""
+    A, B, scale = _read_factors(*factors)
+    product: np.ndarray = (A * scale) @ B
+    return product
+
+
+def _read_factors(
+    read_a: Callable[[], np.ndarray],
+    read_b: Callable[[], np.ndarray],
+    flax: bool,
+    factor: float | None,
+    read_alpha: Callable[[], Any] | None,
+) -> tuple[np.ndarray, np.ndarray, float]:
     A, B = (np.asarray(read(), dtype=np.float64) for read in (read_a, read_b))
     if not flax:
         A, B = A.T, B.T
     A, B = A.reshape(-1, A.shape[-1]), B.reshape(-1, B.shape[-1])
-    if not (np.isfinite(A).all() and np.isfinite(B).all()):
-        return np.full((A.shape[1],) * 2, np.nan)
     if read_alpha is not None:
         factor = float(read_alpha()) / A.shape[1]
-    R_a, R_b = (np.asarray(np.linalg.qr(side, mode="r")) for side in (A, B.T))
-    core: np.ndarray = R_a @ R_b.T
-    return core * (1.0 if factor is None else factor)
+    return A, B, 1.0 if factor is None else factor
 
 
 def _weight_norm(name: str, tensors: Tensors) -> Iterator[Composite]:

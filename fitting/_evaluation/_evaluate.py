@@ -13,6 +13,7 @@ import spectral_reg as sr
 
 from .._checkpoints import open_checkpoint
 from .._reports import FORMAT, Report, make_report
+from ._change import changes
 from ._execution import run
 from ._finished import Finished, Rows, describe
 from ._layouts import NOT_A_NAME, Plan, plan
@@ -27,6 +28,7 @@ MAX_REASONS = 10
 def evaluate(
     model_or_path: Any,
     *,
+    base: Any = None,
     conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
     axes: Mapping[str, sr.MatrixAxes] | None = None,
@@ -52,6 +54,11 @@ def evaluate(
             - ``.gguf``
             - a folder that holds one of these, such as Hugging Face's
 
+        base: The model that this one was tuned from, in any of these ways: then the change of each
+            weight that both have is measured, W - W_base, or what an adapter adds (B A times its
+            scale, DoRA's with its magnitudes). The columns ``change_share``, ``change_overlap``
+            and ``change_overlap_by_chance`` say how large it is and how far it lies in the base's
+            ten largest directions.
         conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
             papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
             one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row
@@ -79,8 +86,8 @@ def evaluate(
     Raises:
         FileNotFoundError: If the path does not exist.
         ValueError: If the file cannot be read, ``conv`` is unknown, a pattern matches nothing,
-            nothing is to be measured, or ``out`` holds another evaluation, or one and not
-            ``resume``.
+            nothing is to be measured, ``base`` shares no weight with the model, or ``out`` holds
+            another evaluation, or one and not ``resume``.
         TypeError: If ``layers`` is a single pattern, or ``axes`` no dict of
             :class:`spectral_reg.MatrixAxes`.
         ImportError: If the package that reads the file is not installed.
@@ -129,6 +136,9 @@ def evaluate(
     tensors = open_checkpoint(model_or_path)
     config = _configuration(model_or_path)
     todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
+    if base is not None and todo.units:
+        base_tensors = open_checkpoint(base)
+        todo = changes(todo, tensors, plan(base_tensors, conv=conv, config=_configuration(base)))
     if not todo.units:
         raise ValueError(_nothing_to_measure(model_or_path, todo))
 
@@ -138,6 +148,7 @@ def evaluate(
         options = {name: repr(option) for name, option in options.items()}
         options["format"] = str(FORMAT)  # rows of another version do not mix with ours
         what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
+        what["base"] = {} if base is None else describe(base, base_tensors, {}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
     done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
     tasks = [unit for unit in todo.units if unit.name not in done]
@@ -173,8 +184,10 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = Fals
                 squared_norms=found.squared_norms,
                 noise_edge=found.noise_edge,
             )
-            if unit.tensor.quantization:
-                row["quantization"] = unit.tensor.quantization
+            row |= found.change
+            if unit.read_base and not found.eigenvalues.any():
+                row["reason"] = "unchanged: equal to the base's"
+            row["quantization"] = unit.tensor.quantization
             rows.append((place | row, found.eigenvalues))
     except Exception as error:
         error.add_note(f"while measuring {unit.name}")

@@ -133,7 +133,7 @@ def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> No
         )
     # As JSON gives it back, tuples being lists.
     what = json.loads(json.dumps(what))
-    differing = [name for name in what if held.get(name) != what[name]]
+    differing = [name for name in what if (held.get(name) or {}) != what[name]]
     if differing:
         first = differing[0]
         parts = _differing_parts(held.get(first) or {}, what[first])

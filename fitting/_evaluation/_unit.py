@@ -1,8 +1,8 @@
 """One weight of a model and the spectra of its matrices."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from spectral_reg._axes import arrange
 
 from .._checkpoints import Tensor, noise_edge
 from ._eigenvalues import BATCH_BYTES, bytes_held, squared_singular_values, squares, to_float64
+from ._overlap import change_beside_base
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +45,8 @@ class Unit:
         split: The parts that are measured one by one, if any.
         low_rank: The shape of the matrix where the tensor reads as a small one with the same
             nonzero singular values.
+        read_base: Where the tensor is a change: reads what it is the change of, in its layout.
+        read_whole: Reads the change where the tensor is a small matrix with its singular values.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Unit:
     conv: str | sr.ConvOperator
     split: Split | None = None
     low_rank: tuple[int, int] | None = None
+    read_base: Callable[[], np.ndarray] | None = None
+    read_whole: Callable[[], np.ndarray] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -78,6 +83,7 @@ class Spectrum:
         eigenvalues: Squared singular values, descending; NaN if an entry is not finite.
         squared_norms: Of each matrix whose eigenvalues are among them.
         noise_edge: Where the eigenvalues of the errors of quantization end; 0 where there are none.
+        change: What is known of a change beside its spectrum; see :func:`change_beside_base`.
     """
 
     index: str
@@ -85,6 +91,7 @@ class Spectrum:
     eigenvalues: Floats
     squared_norms: Floats
     noise_edge: float = 0.0
+    change: dict[str, float] = field(default_factory=dict)
 
 
 def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
@@ -96,6 +103,11 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
     """
     edges = _noise_edges(unit)
     parts, num_batch, num_window = _matrices(unit, unit.tensor.read())
+    bases, wholes = {}, {}
+    if unit.read_base:
+        bases = dict(_matrices(unit, unit.read_base())[0])
+    if unit.read_whole:
+        wholes = {"": unit.read_whole()}
     operator = isinstance(unit.conv, sr.ConvOperator) and num_window > 0
     for part, matrices in parts:
         shape = unit.low_rank or matrices.shape[-2:]
@@ -114,7 +126,11 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
             index = ",".join([*map(str, place), *([part] if part else [])])
             pooled_values = np.sort(values[place].ravel())[::-1]
             squared_norms = values[place].sum(axis=-1)
-            yield Spectrum(index, shape, pooled_values, squared_norms, float(edge[place]))
+            beside = {}
+            if part in bases:
+                one = wholes.get(part, matrices), bases[part]
+                beside = change_beside_base(*(_as_matrix(group, place) for group in one))
+            yield Spectrum(index, shape, pooled_values, squared_norms, float(edge[place]), beside)
 
 
 def _matrices(unit: Unit, values: np.ndarray) -> tuple[Iterator[tuple[str, np.ndarray]], int, int]:
@@ -126,6 +142,12 @@ def _matrices(unit: Unit, values: np.ndarray) -> tuple[Iterator[tuple[str, np.nd
         # A depthwise kernel has slices of one row, and those no spectrum.
         weight = weight.reshape(*weight.shape[: weight.ndim - 2 - num_window], -1, cols)
     return _parts(weight, unit.split), num_batch, num_window
+
+
+def _as_matrix(matrices: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
+    """One of the matrices, or those that are pooled one below the other."""
+    one = matrices[place]
+    return one.reshape(-1, one.shape[-1])
 
 
 def _noise_edges(unit: Unit) -> dict[str, Floats]:

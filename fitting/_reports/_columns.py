@@ -11,7 +11,8 @@ COLUMNS = (
     "stable_rank", "log_stable_rank", "log_stable_rank_ratio", "matrix_entropy", "hard_rank",
     "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
     "best_distribution", "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank",
-    "mp_soft_rank_raw", "phase", "phase_reason", "quantization", "noise_edge", "valid", "reason",
+    "mp_soft_rank_raw", "phase", "phase_reason", "quantization", "noise_edge",
+    "change_share", "change_overlap", "change_overlap_by_chance", "valid", "reason",
 )  # fmt: skip
 INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
 TEXTS = (

@@ -1,0 +1,179 @@
+"""What training has changed of a model: its weights less those of its base, matrix by matrix."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .._checkpoints import Tensor
+from ._layouts import Plan
+from ._unit import Unit
+
+# What wraps a model adds these to the front of its names, and adapters the last inside.
+WRAPPERS = ("model", "module", "_orig_mod", "_forward_module", "base_model", "_fsdp_wrapped_module")
+INSIDE = ("base_layer", "_checkpoint_wrapped_module")
+LOW_RANK = ("lora", "lora_embedding")
+LEAVES = ("kernel", "embedding", "weight")
+# What kinds of adapters store beside the pair: a magnitude makes it DoRA, a diagonal AdaLoRA.
+MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude")
+DIAGONAL = "lora_E"
+
+
+def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
+    """The plan of a tuned model, of which every unit reads its change instead.
+
+    A weight stands against the base's of its name, whatever wraps the models: ``model/``,
+    ``module/``, ``base_model/`` and the like at the front. A low-rank adapter is the change itself.
+
+    Args:
+        tuned: Of the tuned model, or of its adapter alone.
+        tensors: Of the same.
+        base: Of the base.
+
+    Returns:
+        A plan of what both have. The tuned model's other weights are skipped, with the reason.
+
+    Raises:
+        ValueError: If the two have no weight in common.
+    """
+    by_name = _by_short_name(base)
+    units, skipped = [], dict(tuned.skipped)
+    for unit in tuned.units:
+        of_base = next(
+            (by_name[name] for name in _names_in_base(unit.name) if name in by_name), None
+        )
+        if of_base is None:
+            skipped[unit.name] = (unit.tensor.shape, "the base has no weight of its name")
+            continue
+        changed = _change(unit, of_base, tensors)
+        if isinstance(changed, str):
+            skipped[unit.name] = (unit.tensor.shape, changed)
+        else:
+            units.append(changed)
+    if not units:
+        reasons = Counter(reason for _, reason in skipped.values())
+        ours = [unit.name for unit in tuned.units][:3]
+        theirs = [unit.name for unit in base.units][:3]
+        raise ValueError(
+            f"base shares no weight with the model, which has {', '.join(ours)}, where the base "
+            f"has {', '.join(theirs)}; expected one of its names and shapes "
+            f"({reasons.most_common(1)[0][0]})"
+        )
+    return Plan(tuple(units), skipped)
+
+
+def short_name(name: str) -> str:
+    """A name without what wraps a model."""
+    parts = [part for part in name.split("/") if part not in INSIDE]
+    while len(parts) > 1 and parts[0] in WRAPPERS:
+        parts = parts[1:]
+    return "/".join(parts)
+
+
+def _by_short_name(base: Plan) -> dict[str, Unit]:
+    """Units by their names, and by what is left of these where that is of one unit alone."""
+    short = Counter(short_name(unit.name) for unit in base.units)
+    found = {short_name(unit.name): unit for unit in base.units}
+    found = {name: unit for name, unit in found.items() if short[name] == 1}
+    return found | {unit.name: unit for unit in base.units}
+
+
+def _names_in_base(name: str) -> list[str]:
+    """What a weight may be called in the base, the likeliest first."""
+    names = [name, short_name(name)]
+    parts = short_name(name).split("/")
+    for place, part in enumerate(parts):
+        if part in LOW_RANK:
+            module = "/".join(parts[:place])
+            names += [f"{module}/{leaf}" for leaf in LEAVES]
+    return names
+
+
+def _change(unit: Unit, base: Unit, tensors: Mapping[str, Tensor]) -> Unit | str:
+    """The unit of the change, or why there is none."""
+    if unit.low_rank is not None:
+        return _change_by_adapter(unit, base, tensors)
+    if unit.tensor.shape == base.tensor.shape:
+        read_base = base.tensor.read
+    elif unit.tensor.shape == base.tensor.shape[::-1] and unit.tensor.ndim == 2:
+        read_base = partial(_transposed, base.tensor.read)
+    else:
+        return f"the base's is of shape {base.tensor.shape}"
+    wide = "float64" in (unit.tensor.dtype, base.tensor.dtype)
+    dtype = "float64" if wide else "float32"
+    read = partial(_difference, unit.tensor.read, read_base, dtype)
+    # Of two quantized weights the rounding of both is left.
+    steps = [read for read in (unit.tensor.read_steps, base.tensor.read_steps) if read]
+    tensor = replace(
+        unit.tensor,
+        dtype=dtype,
+        read=read,
+        read_steps=partial(_joint_steps, tuple(steps)) if steps else None,
+        quantization=unit.tensor.quantization or base.tensor.quantization,
+    )
+    return replace(unit, tensor=tensor, read_base=read_base)
+
+
+def _change_by_adapter(unit: Unit, base: Unit, tensors: Mapping[str, Tensor]) -> Unit | str:
+    product = unit.tensor.read_product
+    shape = unit.low_rank
+    if product is None or shape is None:
+        return "an adapter whose product is not known"
+    if unit.tensor.kind.endswith("not known"):
+        return "an adapter whose alpha is not known: nothing says how large its change is"
+    sides = base.tensor.shape
+    if len(sides) == 2 and sides == shape:
+        read_base = base.tensor.read
+    elif len(sides) == 2 and sides[::-1] == shape:
+        read_base = partial(_transposed, base.tensor.read)
+    elif len(sides) > 2 and np.prod(sides[:-1]) * sides[-1] == np.prod(shape):
+        return "an adapter of a convolution"
+    else:
+        return f"the base's is of shape {sides}"
+    module = unit.name.rpartition("/lora")[0]
+    if any(name.startswith(f"{module}/{DIAGONAL}") for name in tensors):
+        return "an adapter of kind AdaLoRA: how many of its ranks are left is not stored with it"
+    magnitudes = [
+        tensor
+        for name, tensor in tensors.items()
+        if any(name.startswith(f"{module}/{magnitude}") for magnitude in MAGNITUDES)
+    ]
+    if not magnitudes:
+        return replace(unit, read_base=read_base, read_whole=product)
+    read = partial(_dora, product, read_base, magnitudes[0].read)
+    tensor = replace(unit.tensor, shape=shape, dtype="float64", read=read, kind="dora")
+    return replace(unit, tensor=tensor, kind="dora", low_rank=None, read_base=read_base)
+
+
+def _difference(
+    read: Callable[[], np.ndarray], read_base: Callable[[], np.ndarray], dtype: str
+) -> np.ndarray:
+    change = read().astype(dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        change -= read_base().astype(dtype)
+    return change
+
+
+def _transposed(read: Callable[[], np.ndarray]) -> np.ndarray:
+    return read().T
+
+
+def _joint_steps(reads: tuple[Callable[[], np.ndarray], ...]) -> Any:
+    return np.sqrt(sum(np.square(read()) for read in reads))
+
+
+def _dora(
+    read_product: Callable[[], np.ndarray],
+    read_base: Callable[[], np.ndarray],
+    read_magnitude: Callable[[], np.ndarray],
+) -> np.ndarray:
+    """What DoRA makes of a weight [in, out], less the weight: its columns get given norms."""
+    base = read_base().astype(np.float64)
+    tuned = base + read_product()
+    magnitude = read_magnitude().astype(np.float64).ravel()
+    norms = np.linalg.norm(tuned, axis=0)
+    tuned *= magnitude / np.where(norms > 0, norms, 1.0)
+    return tuned - base
