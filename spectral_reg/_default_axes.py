@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from ._axes import MatrixAxes, Shape
 from ._fused import FUSED, fused_gates, fused_projection
-from ._leaf_names import ATTENTION_WORDS, EXPERT_WORDS, has_word, parent_of
+from ._leaf_names import ATTENTION_WORDS, EXPERT_WORDS, has_word, parent_of, role_of
 
 Shapes = Mapping[str, Shape]
 
-PROJECTION = re.compile(r"(to_)?(query|key|value|q|k|v)(_proj|_projection|_dense)?|w[qkv]")
-QUERIES = ("query", "query_proj", "query_projection", "query_dense", "q", "q_proj", "to_q", "wq")
+PROJECTION = re.compile(
+    r"(to_)?(query|key|value|q|k|v)(_proj|_projection|_dense)?|w(q|k|v|kv)(_b)?"
+)
+QUERIES = ("query", "query_proj", "query_projection", "query_dense", "q", "q_proj", "to_q", "wq",
+           "wq_b")  # fmt: skip
 OUTPUT = re.compile(
     r"(to_)?(out|output|o)(_proj|_projection|_dense)?|wo|(attention|attn)_out(put)?"
 )
@@ -36,12 +39,14 @@ class Known(NamedTuple):
         axes: Of its matrix.
         window: Whether a kernel of three axes has a window, [window, in, out], unless its name
             says that it holds experts.
+        wrapped: Whether the layer stands in another that makes its weight of this leaf and more.
     """
 
     kind: str = ""
     groups: int = 1
     axes: MatrixAxes | None = None
     window: bool = False
+    wrapped: bool = False
 
 
 class Layout(NamedTuple):
@@ -80,8 +85,10 @@ def default_layout(name: str, shapes: Shapes, known: Known | None = None) -> Lay
 def _axes_of(name: str, shapes: Shapes, known: Known) -> Layout:
     shape = shapes[name]
     ndim = len(shape)
-    *parents, last = ["", *name.split("/")]
+    *parents, last = ["", *role_of(name)]
     layer, kind = parents[-1], known.kind
+    if kind == "dense" and (fused := _fused_axes(layer, shape)):
+        return fused
     if known.axes or kind == "bilinear":
         return Layout(kind, known.axes or MatrixAxes(), "the layer's own type")
     if last == "depthwise_kernel":
@@ -127,16 +134,17 @@ def _convolution(shape: Shape, known: Known) -> Layout:
 
 
 def _unknown(parents: list[str], last: str, ndim: int, known: Known) -> Layout:
+    kind = known.kind
     named = "conv" in parent_of(parents).lower()
     windowed = ndim >= 4 and (last in ("weight", "w") or last.endswith("kernel"))
-    if named or known.window or windowed:
+    if (named or known.window or windowed) and kind != "dense":
         if last == "weight":
             axes = MatrixAxes(rows=1, cols=0, window=tuple(range(2, ndim)))
             return Layout("conv", axes, "convolution [out, in, *window]")
         axes = MatrixAxes(window=tuple(range(ndim - 2)))
         return Layout("conv", axes, "convolution [*window, in, out]")
     order = "out, in" if last == "weight" else "in, out"
-    return Layout(known.kind, MatrixAxes(), f"a stack [..., {order}]")
+    return Layout(kind, MatrixAxes(), f"a stack [..., {order}]")
 
 
 def _heads(name: str, parents: list[str], last: str, shapes: Shapes) -> Layout | None:
@@ -171,14 +179,17 @@ def _heads(name: str, parents: list[str], last: str, shapes: Shapes) -> Layout |
 
 
 def _has_heads(query: Shape, out: Shape) -> bool:
-    """Whether a query ``[..., d, heads, dim]`` has an out ``[..., heads, dim, d]``, or none."""
+    """Whether a query ``[..., d, heads, dim]`` has an out ``[..., heads, dim, d]``, or none.
+
+    The heads of the values, which go into the out, may be of another width.
+    """
     # A stacked dense layer [layers, d, d] has three axes too, and so has its out, but other ones.
-    return len(query) >= 3 and (len(out) < 3 or out[-3:-1] == query[-2:])
+    return len(query) >= 3 and (len(out) < 3 or out[-3] == query[-2])
 
 
 def _fused_axes(layer: str, shape: Shape) -> Layout | None:
     """Query, key and value in one kernel along an axis of their own."""
-    number = FUSED.get(layer, 0)
+    number = FUSED.get(layer, 0) if len(shape) > 2 else 0
     names = "qkv" if number == 3 else "kv"
     if number and len(shape) >= 4 and shape[-3] == number:
         return Layout(names, MatrixAxes(-4, (-2, -1)), f"{names} [..., d, {number}, heads, dim]")

@@ -10,6 +10,7 @@ from ._axes_argument import Axes
 from ._conv_operator import ConvOperator
 from ._eigenvalues import eigenvalues
 from ._reading import select_layers
+from ._reparametrized import Reparametrized
 from ._trees import Mask, PyTree
 
 CONV_MATRICES = ("slices", "flatten")
@@ -124,7 +125,8 @@ def read_layers(params: PyTree, *, mask: Mask, conv: Conv, axes: Axes) -> dict[s
     leaves, resolved = select_layers(params, mask, axes)
     layers = {}
     for name, leaf in leaves.items():
-        weight, num_batch, num_window = arrange(name, leaf, resolved[name])
+        made = leaf.weight if isinstance(leaf, Reparametrized) else leaf
+        weight, num_batch, num_window = arrange(name, made, resolved[name])
         layers[name] = Layer(weight, num_batch, num_window, num_window > 0)
     if isinstance(conv, ConvOperator):
         return layers

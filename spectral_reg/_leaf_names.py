@@ -10,8 +10,8 @@ MATRIX_NAMES = ("kernel", "weight", "embedding", "w", "embeddings")
 MATRIX_WORDS = (*MATRIX_NAMES[:3], "embeddings", "einsum", "linear", "proj", "projection")
 # Recurrent layers and attention of PyTorch; lora_a; wq, w1, wi_0, w_gate and other plain dicts.
 MATRIX_FORMS = re.compile(
-    r"in_proj_weight|weight_orig|weight_(ih|hh|hr)(_l\d+)?(_reverse)?"
-    r"|lora_(a|b|A|B)|w([a-z]{0,3}|\d)|w[io]?_\w+"
+    r"in_proj_weight|weight_(ih|hh|hr)(_l\d+)?(_reverse)?"
+    r"|lora_(a|b|A|B)|[wW]([a-z]{0,3}|\d)|[wW][io]?_\w+"
 )
 # One letter is enough only inside an attention, as in XLNet.
 ATTENTION_LETTERS = ("q", "k", "v", "o", "r")
@@ -48,6 +48,14 @@ def parent_of(parts: Iterable[str]) -> str:
     return next((part for part in reversed([*parts]) if not part.isdigit()), "")
 
 
+def role_of(name: str) -> list[str]:
+    """The parts of a path up to the last that is no number: a list of weights is one of them."""
+    parts = name.split("/")
+    while parts and parts[-1].isdigit():
+        parts.pop()
+    return parts or [""]
+
+
 def has_word(parts: Iterable[str], chosen: Iterable[str]) -> bool:
     """Whether one of some words is among those of the parts of a name."""
     return not {*chosen}.isdisjoint(word for part in parts for word in words(part))
@@ -58,10 +66,12 @@ def reason_to_leave_out(name: str, ndim: int) -> str:
 
     Its last part decides, then the layer around it: nothing further up counts.
     """
-    *parents, last = name.split("/")
+    *parents, last = role_of(name)
     parent = parent_of(parents)
     if ndim < 2:
         return VECTOR
+    if not last:
+        return ""  # no word at all, such as that of a bare array or a list of pairs
     if words(parent)[-1:] == ["bias"]:
         return NOT_A_NAME  # T5's table of biases by distance is stored as an embedding
     if last not in ("kernel", "embedding", "embeddings") and has_word([parent], NORM_WORDS):
@@ -83,10 +93,10 @@ def reason_to_leave_out(name: str, ndim: int) -> str:
 def is_layer_matrix(name: str, leaf: Any) -> bool:
     """Whether a leaf holds a layer's matrices, by its name and number of axes.
 
-    Two or more axes, and a name that is read as words from its end: ``kernel``, ``weight``,
-    ``embedding``, ``w`` or one that ends in such a word or is of their kind (``w_q``, ``wi_0``,
-    ``lora_a``, ``gating_einsum``, ``weight_ih``). A ``weight`` whose own layer is called a norm
-    (``ln_1``, ``RMSNorm_0``) is its scale, even where a scan has stacked it to two axes; a
+    Two or more axes, and no name at all or one that is read as words from its end: ``kernel``,
+    ``weight``, ``embedding``, ``w`` or one that ends in such a word or is of their kind (``w_q``,
+    ``wi_0``, ``lora_a``, ``gating_einsum``, ``weight_ih``). A ``weight`` whose own layer is called
+    a norm (``ln_1``, ``RMSNorm_0``) is its scale, even where a scan has stacked it to two axes; a
     ``kernel`` never is, and what stands further up (``norm1/linear/weight``) does not count.
 
     Args:

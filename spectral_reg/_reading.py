@@ -8,14 +8,19 @@ import jax
 from ._axes import MatrixAxes, Shape, among, arrange, part_names
 from ._axes_argument import Axes, ResolvedAxes, Stacked, Told, partition_names, read_axes, without
 from ._default_axes import Known, default_layout
-from ._equinox import equinox_weights
 from ._leaf_names import IN_A_NORM, MATRIX_NAMES, VECTOR, reason_to_leave_out
+from ._live_layers import known_layers
+from ._reparametrized import Form, Reparametrized, forms_by_name
 from ._stacked_axes import Doubt, doubt
 from ._trees import Mask, PathMask, PyTree, masked_names, named_leaves
 
 AS_TOLD = "as axes says"
 LEFT_OUT = "left out by axes"
+NOT_KNOWN = "a layer around it makes the weight of this and of what is not in the tree"
 NOT_SELECTED = "not selected by the mask"
+
+
+FORMS = {"weight_norm": "with its weight norm", "spectral_norm": "with its spectral norm"}
 
 
 class LeafReading(NamedTuple):
@@ -28,6 +33,7 @@ class LeafReading(NamedTuple):
         rule: What decides the axes.
         reason: Why it is not among the matrices of a model unless it is asked for; empty if it is.
         doubt: What speaks against its axes, if anything does.
+        form: How the weight is made, where this is not it but what a layer makes it of.
     """
 
     shape: Shape
@@ -36,6 +42,7 @@ class LeafReading(NamedTuple):
     rule: str
     reason: str
     doubt: Doubt | None = None
+    form: Form | None = None
 
 
 def read_leaves(
@@ -57,14 +64,21 @@ def read_leaves(
         for name, shape in shapes.items()
     }
     own = {name: shape for name, (shape, _) in reduced.items()}
+    forms = forms_by_name(shapes)
+    parts = {part: name for name, form in forms.items() for part in form.sources[1:]}
     readings = {}
     for name, shape in shapes.items():
         spec = told.get(name)
         inside = known.get(name, Known())
         reason = _reason(name, len(own[name]), inside)
+        form = forms.get(name, Form("", (name,)) if inside.wrapped else None)
+        if form and not form.kind:
+            reason = reason or NOT_KNOWN
+        elif name in parts:
+            reason = f"a part of {parts[name]}"
         if isinstance(spec, MatrixAxes):
             kind = _kind(inside.kind, spec, shape)
-            readings[name] = LeafReading(shape, kind, spec, AS_TOLD, reason)
+            readings[name] = LeafReading(shape, kind, spec, AS_TOLD, reason, form=form)
             continue
         if len(own[name]) < 2:
             readings[name] = LeafReading(shape, "", None, "", reason)
@@ -78,7 +92,8 @@ def read_leaves(
         if name in told and spec is None:
             reason = LEFT_OUT
         kind = _kind(layout.kind, axes, shape)
-        readings[name] = LeafReading(shape, kind, axes, layout.rule, reason, against)
+        rule = f"{layout.rule}, {FORMS[form.kind]}" if form and form.kind else layout.rule
+        readings[name] = LeafReading(shape, kind, axes, rule, reason, against, form)
     return readings
 
 
@@ -140,6 +155,15 @@ def select_layers(params: PyTree, mask: Mask, axes: Axes) -> Selection:
             )
         if reading.doubt:
             raise ValueError(reading.doubt.reason)
+        form = None if isinstance(leaves[name], Reparametrized) else reading.form
+        if form and not form.kind:
+            raise ValueError(
+                f"{name!r} is what a weight or spectral normalization makes its weight of, and the "
+                "rest of that is not in the tree; expected the whole model, with its state, or a "
+                "mask that leaves it out"
+            )
+        if form:
+            leaves[name] = Reparametrized({s: leaves[s] for s in form.sources}, form)
     return Selection(
         {name: leaves[name] for name in selected},
         ResolvedAxes({name: readings[name].axes or MatrixAxes() for name in selected}),
@@ -153,7 +177,7 @@ def read_tree(
     shapes = {name: tuple(getattr(leaf, "shape", ())) for name, leaf in leaves.items()}
     argument = read_axes(axes, params, [*leaves])
     told = {**partition_names(params), **argument.of(leaves)}
-    readings = read_leaves(shapes, known=equinox_weights(params, shapes), told=told)
+    readings = read_leaves(shapes, known=known_layers(params, shapes), told=told)
     reasons = {name: reading.reason for name, reading in readings.items() if reading.axes}
     if isinstance(mask, PathMask):
         chosen = mask.layers([*leaves], reasons)

@@ -27,23 +27,31 @@ class Doubt(NamedTuple):
 def doubt(name: str, shapes: Mapping[str, Shape], layout: Layout) -> Doubt | None:
     """Whether the first axis of a weight may not be that of a stack.
 
-    Biases and scales beside it tell: they have one axis in a layer, and [layers, d] or [d, layers]
-    in a stack. Without them, a stack along the second axis, read along the first, gives far more
-    and far smaller matrices: [256, 4, 1024] is 256 of 4 x 1024, or 4 of 256 x 1024.
+    The leaves around it tell, if there are biases or scales of two axes among them: of a stack,
+    all of them have as many entries along one axis. Without them, a stack along the second axis,
+    read along the first, gives far more and far smaller matrices: [256, 4, 1024] is 256 of
+    4 x 1024, or 4 of 256 x 1024.
     """
     shape = shapes[name]
-    if len(shape) < 3 or layout.kind not in ("", "dense") or layout.axes.window:
+    if len(shape) < 3 or layout.kind not in ("", "dense", "conv"):
         return None
-    other = {**shapes, name: (shape[0], *shape[2:])}
+    other = {
+        one: (its[0], *its[2:]) if len(its) > 2 and its[1] == shape[1] else its
+        for one, its in shapes.items()
+    }
     batch, rows, cols = sizes(shape, layout.axes)
     likelier = default_layout(name, other).axes
     other_batch, other_rows, other_cols = sizes(other[name], likelier)
     other_batch *= shape[1]
     vector, axis = _neighbour(name, shapes)
     if axis == 1:
-        because = f"{vector!r} of shape {shapes[vector]} has layers on the second"
-    elif axis == 0 or not (
-        batch >= RATIO * other_batch and min(other_rows, other_cols) >= RATIO * min(rows, cols)
+        because = f"{vector!r} of shape {shapes[vector]}, and all around, has them on the second"
+    elif (
+        axis == 0
+        or layout.axes.window
+        or not (
+            batch >= RATIO * other_batch and min(other_rows, other_cols) >= RATIO * min(rows, cols)
+        )
     ):
         return None
     else:
@@ -59,20 +67,30 @@ def doubt(name: str, shapes: Mapping[str, Shape], layout: Layout) -> Doubt | Non
 
 
 def _neighbour(name: str, shapes: Mapping[str, Shape]) -> tuple[str, int | None]:
-    """The nearest bias or scale of two axes, and which axis of both is that of a stack."""
-    shape = shapes[name]
+    """A bias or scale of two axes around a weight, and the axis that all leaves there share."""
     parts = name.split("/")
     for length in range(len(parts) - 1, 0, -1):
         prefix = "/".join(parts[:length]) + "/"
-        vectors = [other for other in shapes if other.startswith(prefix) and _is_vector(other)]
-        for vector in vectors:
-            one = shapes[vector]
-            # The bias of attention heads is [heads, dim].
-            if len(one) == 2 and one != shape[-2:] and (one[0] == shape[0]) != (one[1] == shape[1]):
-                return vector, 0 if one[0] == shape[0] else 1
-        if vectors:
+        around = {
+            other: shape
+            for other, shape in shapes.items()
+            if other.startswith(prefix) and shape and not _is_of_heads(other, shapes)
+        }
+        vectors = [other for other in around if _is_vector(other)]
+        if any(len(shape) < 2 for shape in around.values()):
+            break
+        common = [len({shape[axis] for shape in around.values()}) == 1 for axis in range(2)]
+        if vectors and common[0] != common[1]:
+            return vectors[0], common.index(True)
+        if not any(common):
             break
     return "", None
+
+
+def _is_of_heads(name: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a leaf is the bias [heads, dim] of a kernel [d, heads, dim]."""
+    layer, _, last = name.rpartition("/")
+    return last == "bias" and shapes.get(f"{layer}/kernel", ())[-2:] == shapes[name]
 
 
 def _is_vector(name: str) -> bool:
@@ -82,7 +100,7 @@ def _is_vector(name: str) -> bool:
 def _pattern(name: str) -> str:
     """The path of the stack that a leaf lies in, as its words tell, or that of the leaf."""
     parts = name.split("/")
-    for length in range(len(parts) - 1, 0, -1):
+    for length in range(1, len(parts)):
         if has_word([parts[length - 1]], STACK_WORDS):
             return "/".join(parts[:length]) + "/*"
     return name

@@ -14,6 +14,7 @@ from ._conv_operator import ConvOperator
 from ._layers import Conv
 from ._penalty import check_number, spectral_penalty
 from ._reading import select_layers
+from ._reparametrized import by_source
 from ._spectral_metric import Metric
 from ._tracked_penalty import start_tracking, tracked_penalty
 from ._trees import Mask, PyTree, path_name
@@ -127,7 +128,7 @@ def add_spectral_penalty(
         return SpectralPenaltyState(
             count=jnp.zeros((), jnp.int32),
             penalty=jnp.zeros(penalty.shape, penalty.dtype),
-            gradient={name: jnp.zeros_like(leaf) for name, leaf in leaves.items() if every > 1},
+            gradient=jax.tree.map(jnp.zeros_like, leaves) if every > 1 else {},
             vectors=vectors,
         )
 
@@ -157,12 +158,13 @@ def add_spectral_penalty(
                 state.vectors,
             )
         weight = strength(state.count) if callable(strength) else strength
+        of_leaf = by_source(gradient)
 
         def add(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
             name = path_name(path)
-            if name not in gradient:
+            if name not in of_leaf:
                 return update
-            return (update + weight * gradient[name]).astype(update.dtype)
+            return (update + weight * of_leaf[name]).astype(update.dtype)
 
         return jax.tree.map_with_path(add, updates), SpectralPenaltyState(
             count=optax.safe_increment(state.count),

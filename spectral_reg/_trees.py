@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._reparametrized import Reparametrized
+
 PyTree = Any
 Mask = PyTree | Callable[[PyTree], PyTree] | None
 
@@ -41,7 +43,7 @@ def named_leaves(params: PyTree) -> dict[str, Any]:
         ValueError: If two leaves have one path, as no mask could tell them apart.
     """
     leaves: dict[str, Any] = {}
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in jax.tree.leaves_with_path(params, is_leaf=_is_weight):
         name = path_name(path)
         if name in leaves:
             raise ValueError(
@@ -51,6 +53,10 @@ def named_leaves(params: PyTree) -> dict[str, Any]:
             )
         leaves[name] = leaf
     return leaves
+
+
+def _is_weight(node: Any) -> bool:
+    return isinstance(node, Reparametrized)
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -63,8 +63,8 @@ def test_a_live_nnx_module_says_what_its_layers_are():
         "up/kernel": ((3, 3, 4, 8), "conv_transpose", 1),
         "words/embedding": ((10, 4), "embedding", 1),
         "blocks/0/kernel": ((3, 5), "dense", 1),
-        "cell/dense_i/kernel": ((4, 32), "lstm", 1),
-        "cell/dense_h/kernel": ((8, 32), "lstm", 1),
+        "cell/dense_i/kernel": ((4, 32), "dense", 1),  # their names tell the gates
+        "cell/dense_h/kernel": ((8, 32), "dense", 1),
     }
     assert tensors["attention/query/kernel"].kind == "dense"
     assert tensors["norm/scale"].kind == ""

@@ -13,7 +13,9 @@ import ml_dtypes
 import numpy as np
 
 import spectral_reg as sr
-from spectral_reg._equinox import equinox_axes, equinox_kind
+from spectral_reg._axes_argument import partition_names
+from spectral_reg._default_axes import Known
+from spectral_reg._live_layers import known_layers
 
 from ._errors import CheckpointError, missing_package, reading
 from ._naming import is_training_state, keys_in_order, natural_order
@@ -29,42 +31,39 @@ ORBAX_METADATA = "_METADATA"
 def open_pytree(tree: Any) -> dict[str, Tensor]:
     """Every leaf of a tree by its path; those that are no arrays with a reason.
 
-    What lies in a layer of Equinox has its kind.
+    With it comes what the type of its layer says, and what Flax's metadata say of its axes.
     """
+    tensors = {sr.path_name(path): _leaf(leaf) for path, leaf in _leaves(tree, ())}
+    known = known_layers(tree, {name: tensor.shape for name, tensor in tensors.items()})
+    stacked = partition_names(tree)
     return _listed(
-        (sr.path_name(path).split("/"), _described(sr.path_name(path), _leaf(leaf), layer))
-        for path, leaf, layer in _leaves(tree, ())
+        (
+            sr.path_name(path).split("/"),
+            _described(_leaf(leaf), known.get(sr.path_name(path)), stacked.get(sr.path_name(path))),
+        )
+        for path, leaf in _leaves(tree, ())
     )
 
 
-def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted.
-
-    With each comes the layer of Equinox that it lies in, or None.
-    """
+def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted."""
     if isinstance(tree, Mapping):
         for key in keys_in_order(tree):
             yield from _leaves(tree[key], (*prefix, jax.tree_util.DictKey(key)))
         return
-    for path, node in jax.tree.leaves_with_path(tree, is_leaf=_is_mapping_or_layer):
+    for path, node in jax.tree.leaves_with_path(tree, is_leaf=lambda n: isinstance(n, Mapping)):
         if isinstance(node, Mapping):
             yield from _leaves(node, prefix + path)
-        elif equinox_kind(node):
-            for rest, leaf in jax.tree.leaves_with_path(node):
-                yield prefix + path + rest, leaf, node
         else:
-            yield prefix + path, node, None
+            yield prefix + path, node
 
 
-def _is_mapping_or_layer(node: Any) -> bool:
-    return isinstance(node, Mapping) or bool(equinox_kind(node))
-
-
-def _described(name: str, tensor: Tensor, layer: Any) -> Tensor:
-    kind = equinox_kind(layer)
-    is_weight = name.rpartition("/")[2] == "weight" and tensor.ndim >= 2
+def _described(tensor: Tensor, known: Known | None, stacked: sr.Stacked | None) -> Tensor:
+    tensor = replace(tensor, stacked=stacked)
+    if known is None:
+        return tensor
     return replace(
-        tensor, kind=kind, axes=equinox_axes(kind, layer, tensor.shape) if is_weight else None
+        tensor, kind=known.kind, groups=known.groups, axes=known.axes, wrapped=known.wrapped
     )
 
 

@@ -11,12 +11,6 @@ import spectral_reg as sr
 from ._jax_files import open_pytree
 from ._tensor import Tensor
 
-KINDS = {
-    "Linear": "dense", "LinearGeneral": "dense", "Einsum": "dense", "Conv": "conv",
-    "ConvTranspose": "conv_transpose", "Embed": "embedding", "OptimizedLSTMCell": "lstm",
-    "GRUCell": "gru",
-}  # fmt: skip
-
 
 def is_nnx_module(value: Any) -> bool:
     """Whether a value is a flax.nnx.Module."""
@@ -40,10 +34,7 @@ def open_nnx_module(module: Any) -> dict[str, Tensor]:
             module, is_leaf=lambda node: isinstance(node, nnx.Variable)
         )
     }
-    return {
-        path: replace(_described(path, tensor, layers), identity=variables.get(path))
-        for path, tensor in tensors
-    }
+    return {path: replace(tensor, identity=variables.get(path)) for path, tensor in tensors}
 
 
 def _place(path: str, places: Mapping[str, list[str]]) -> list[int]:
@@ -55,17 +46,3 @@ def _place(path: str, places: Mapping[str, list[str]]) -> list[int]:
         place.append(names.index(part) if part in names else len(names))
         parent = f"{parent}/{part}".removeprefix("/")
     return place
-
-
-def _described(path: str, tensor: Tensor, layers: dict[str, Any]) -> Tensor:
-    layer = path.rpartition("/")[0]
-    cell = _kind(layers.get(layer.rpartition("/")[0]))
-    # Inside these cells the gates of an input lie side by side in one dense layer.
-    kind = cell if cell in ("lstm", "gru") else _kind(layers.get(layer))
-    groups = getattr(layers.get(layer), "feature_group_count", 1) if kind == "conv" else 1
-    return replace(tensor, kind=kind, groups=groups)
-
-
-def _kind(layer: Any) -> str:
-    bases = (b.__name__ for b in type(layer).__mro__ if b.__module__.startswith("flax.nnx.nn."))
-    return next((KINDS[name] for name in bases if name in KINDS), "")

@@ -31,6 +31,8 @@ class Tensor:
             lstm, gru or norm. Empty where it is not known, as in a bare state dict.
         groups: Of a grouped convolution, where the source says.
         axes: Of its matrix, where the source says and its layout is none of these.
+        stacked: Along which axes layers are stacked, where the source says.
+        wrapped: Whether another layer makes the weight of this and more.
         identity: Equal for tensors that are one and the same under several names; None where the
             source does not say.
         quantization: How it is stored, where that is coarser than its values' type, such as "Q4_K".
@@ -48,6 +50,8 @@ class Tensor:
     kind: str = ""
     groups: int = 1
     axes: sr.MatrixAxes | None = None
+    stacked: sr.Stacked | None = None
+    wrapped: bool = False
     identity: Hashable = None
     quantization: str = ""
     read_steps: Callable[[], np.ndarray] | None = None

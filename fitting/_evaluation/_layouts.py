@@ -1,7 +1,9 @@
 """What each tensor of a model is: a weight to measure and how it is laid out, or why not."""
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from spectral_reg._axes_argument import Axes, read_axes
 from spectral_reg._default_axes import Known
 from spectral_reg._leaf_names import NOT_A_NAME as NOT_A_NAME
 from spectral_reg._reading import LeafReading, read_leaves
+from spectral_reg._reparametrized import Form, make_weight
 from spectral_reg._trees import check_patterns, matches
 
 from .._checkpoints import Tensor
@@ -65,16 +68,17 @@ def plan(
     readings = read_leaves(
         {name: tensor.shape for name, tensor in composed.items()},
         known={name: _known(tensor) for name, tensor in composed.items()},
-        told=argument.of(composed),
+        told={n: t.stacked for n, t in composed.items() if t.stacked} | argument.of(composed),
     )
     asked = argument.asked_for({n: r.reason for n, r in readings.items() if r.axes})
     units = []
     skipped = {}
     measured: dict[Hashable, str] = {}
     for name, tensor in composed.items():
-        reason = parts.get(name) or _reason_to_skip(
-            name, tensor, layers, "" if name in asked else readings[name].reason
-        )
+        reading = readings[name]
+        unknown = reading.form is not None and not reading.form.kind
+        no_matrix = "" if name in asked and not unknown else reading.reason
+        reason = parts.get(name) or _reason_to_skip(name, tensor, layers, no_matrix)
         if not reason and tensor.identity in measured:
             reason = f"the same tensor as {measured[tensor.identity]}"
         if reason:
@@ -82,14 +86,22 @@ def plan(
             continue
         if tensor.identity is not None:
             measured[tensor.identity] = name
-        units.append(_unit(name, tensor, readings[name], conv, config))
+        if (form := reading.form) and form.kind:
+            sources = [composed[source].read for source in form.sources]
+            tensor = replace(tensor, read=partial(_made, form, sources))
+        units.append(_unit(name, tensor, reading, conv, config))
     return Plan(tuple(units), skipped)
 
 
 def _known(tensor: Tensor) -> Known:
     # In Flax's order, though PyTorch's had three axes: a convolution, unless its name says experts.
     window = tensor.origin.endswith("weight") and not tensor.kind
-    return Known(tensor.kind, tensor.groups, tensor.axes, window)
+    return Known(tensor.kind, tensor.groups, tensor.axes, window, tensor.wrapped)
+
+
+def _made(form: Form, reads: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
+    values = [np.asarray(read(), dtype=np.float64) for read in reads]
+    return np.asarray(make_weight(form, values))
 
 
 def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, no_matrix: str) -> str:
