@@ -60,18 +60,19 @@ def _layers(
             yield from inside.items()
             yield own, inside.get(own, Known())._replace(wrapped=True)
         elif kind:
-            name = path_name((*place, jax.tree_util.GetAttrKey(_weight(library, kind))))
-            # Haliax keeps an array inside of its named array, without a key.
-            names = (name, f"{name}/0", f"{name}/array") if library == "haliax.nn." else (name,)
-            for one in names:
-                if one in shapes:
-                    yield one, _known(library, kind, node, shapes[one])
+            for weight in _weights(library, kind):
+                name = path_name((*place, *map(jax.tree_util.GetAttrKey, weight.split("/"))))
+                if name in shapes:
+                    yield name, _known(library, kind, node, shapes[name])
 
 
-def _weight(library: str, kind: str) -> str:
-    if library != "flax.nnx.nn.":
-        return "weight"
-    return "embedding" if kind == "embedding" else "kernel"
+def _weights(library: str, kind: str) -> tuple[str, ...]:
+    if library == "flax.nnx.nn.":
+        return ("embedding" if kind == "embedding" else "kernel",)
+    if library == "haliax.nn.":
+        # The array inside of a named array has no key, or one in other versions.
+        return "weight/0", "weight/array"
+    return ("weight_ih", "weight_hh") if kind in ("lstm", "gru") else ("weight",)
 
 
 def _known(library: str, kind: str, layer: Any, shape: Shape) -> Known:
