@@ -2,29 +2,57 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# What wrappers put in front of every name: DataParallel, Lightning and the like.
-PREFIXES = ("module.", "model.")
+# What wrappers put in front of every name: DataParallel and AveragedModel, DeepSpeed and Fabric.
+PREFIXES = ("module.", "_forward_module.")
 # What torch.compile, FSDP and activation checkpointing put in the middle too: no module's own name.
 WRAPPERS = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.(?=[^.])"
 )
 RENAMED = {"running_mean": "mean", "running_var": "var"}
-EMBEDDING = re.compile(r"(^|[._])(embed\w*|embeddings?|wte|wpe|tok\w*_emb\w*)(\d*)$")
+# The names of embeddings in known architectures. Those of a linear layer, such as embed_out and
+# embeddings_project, differ in their last word.
+EMBEDDING = re.compile(
+    r"(\w+_)?(embed|emb|embedding|embeddings)|wte|wpe|shared|(\w+_)?embed_(in|tokens|positions)\w*"
+)
+# Of pixels or frames: a convolution, or its like as a linear layer.
+PATCHES = re.compile(r"(\w+_)?patch\w*")
+# A last axis up to this is the window of a convolution, where it is short beside the outputs.
+MAX_WINDOW = 16
+
+Shape = tuple[int, ...]
+
+
+class FlaxPlace(NamedTuple):
+    """Where a tensor of PyTorch lies in Flax.
+
+    Attributes:
+        path: Its path.
+        axes: The order of its axes there.
+        kind: Of its layer, as far as names and shapes tell: conv, conv_transpose, embedding.
+    """
+
+    path: str
+    axes: Shape
+    kind: str = ""
 
 
 def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """A PyTorch state dict as nested parameters with Flax names and layouts.
 
     ``weight`` becomes ``kernel`` ``[in, out]`` (linear), ``kernel`` ``[*window, in, out]``
-    (convolution), ``scale`` (one axis) or ``embedding`` ``[num, features]`` (a module named like
-    one); running statistics become ``mean`` and ``var``. Everything else keeps its name and layout.
-    What wrappers add to the names is dropped: ``module.`` and ``model.`` in front of all of them,
-    and ``_orig_mod.`` and its like anywhere.
+    (convolution), ``kernel`` ``[num, in, out]`` (stacked layers, such as experts), ``scale`` (one
+    axis) or ``embedding`` ``[num, features]`` (a module named like one, without a bias); running
+    statistics become ``mean`` and ``var``. Everything else keeps its name and layout. Three axes
+    are a convolution where "conv" is in the name of its module or the one around it, or the last
+    axis is as short as a window. What wrappers add to the names is dropped: ``module.`` and
+    ``_forward_module.`` in front, and ``_orig_mod.`` and its like anywhere; ``model.`` is a
+    module's own name and stays.
 
     Args:
         state_dict: Names such as ``layer1.0.conv1.weight`` to tensors or NumPy arrays. torch is not
@@ -49,13 +77,16 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     exchanged; no spectrum depends on that. Cost: no copy of a tensor on the CPU, but views of it.
     """
     params: dict[str, Any] = {}
-    for name, (original, tensor) in strip_prefixes(state_dict).items():
-        array = tensor_values(tensor) if hasattr(tensor, "detach") else tensor
-        if not hasattr(array, "ndim"):
-            came = type(array).__name__
+    stripped = strip_prefixes(state_dict)
+    arrays: dict[str, Any] = {}
+    for name, (original, tensor) in stripped.items():
+        arrays[name] = tensor_values(tensor) if hasattr(tensor, "detach") else tensor
+        if not hasattr(arrays[name], "ndim"):
+            came = type(tensor).__name__
             raise TypeError(f"{original!r} is of type {came}; expected a tensor or array")
-        path, axes = flax_path(name, array.ndim)
-        *parents, leaf = path.split("/")
+    places = flax_places({name: array.shape for name, array in arrays.items()})
+    for name, (original, _) in stripped.items():
+        *parents, leaf = places[name].path.split("/")
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -63,55 +94,89 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"{original!r} lies inside {parent!r}, which is itself a tensor")
         if leaf in node:
             raise ValueError(f"{original!r} and another tensor are both named {leaf!r} in Flax")
-        node[leaf] = np.asarray(array).transpose(axes)
+        node[leaf] = np.asarray(arrays[name]).transpose(places[name].axes)
     return params
 
 
 def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Names without what wrappers add to them, to the original name and the tensor.
 
-    Raises:
-        ValueError: If two names become one.
+    Each name by itself, so that a tensor is called the same whatever lies beside it; but two that
+    would become one keep theirs.
     """
-    names = {name: WRAPPERS.sub("", name) for name in state_dict}
-    while prefix := next((p for p in PREFIXES if _all_start_with(names.values(), p)), None):
-        names = {name: short.removeprefix(prefix) for name, short in names.items()}
-    stripped: dict[str, tuple[str, Any]] = {}
-    for name, short in names.items():
-        if short in stripped:
-            other = stripped[short][0]
-            raise ValueError(f"{other!r} and {name!r} are both {short!r} without their prefixes")
-        stripped[short] = name, state_dict[name]
-    return stripped
+    short = {name: _without_wrappers(name) for name in state_dict}
+    count = Counter(short.values())
+    return {
+        (short[name] if count[short[name]] == 1 else name): (name, tensor)
+        for name, tensor in state_dict.items()
+    }
 
 
-def _all_start_with(names: Iterable[str], prefix: str) -> bool:
-    names = list(names)
-    return bool(names) and all(name.startswith(prefix) and name != prefix for name in names)
+def _without_wrappers(name: str) -> str:
+    name = WRAPPERS.sub("", name)
+    while prefix := next((p for p in PREFIXES if name.startswith(p) and name != p), None):
+        name = name.removeprefix(prefix)
+    return name
 
 
-def flax_path(name: str, ndim: int, kind: str = "") -> tuple[str, tuple[int, ...]]:
-    """A tensor's path in Flax, and the order of its axes there.
+def flax_places(
+    shapes: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
+) -> dict[str, FlaxPlace]:
+    """Where the tensors of a state dict lie in Flax.
 
     Args:
-        name: In PyTorch, such as ``layer1.0.conv1.weight``.
-        ndim: Its number of axes.
-        kind: Of its layer, where that is known: of those in ``fitting``'s ``Tensor``.
+        shapes: By name in PyTorch, such as ``layer1.0.conv1.weight``.
+        kinds: Of their layers, where that is known: of those in ``fitting``'s ``Tensor``.
     """
+    kinds = kinds or {}
+    return {name: _place(name, shapes, kinds.get(name, "")) for name in shapes}
+
+
+def _place(name: str, shapes: Mapping[str, Shape], kind: str) -> FlaxPlace:
+    shape = shapes[name]
     module, _, last = name.rpartition(".")
-    axes = tuple(range(ndim))
+    axes = tuple(range(len(shape)))
+    parents = "/".join(filter(None, module.split(".")))
+    if last == "weight" and not kind:
+        kind = _kind(module, shape, shapes.get(f"{module}.bias", ()))
     if last != "weight":
         leaf = RENAMED.get(last, last)
-    elif ndim < 2 or kind == "norm":
+    elif len(shape) < 2 or kind == "norm":
         leaf = "scale"
-    elif kind == "bilinear":
-        leaf = "kernel"  # [out, in, other in], a matrix for each output
-    elif kind == "embedding" or (not kind and ndim == 2 and EMBEDDING.search(module)):
+    elif kind == "embedding":
         leaf = "embedding"
     else:
         leaf = "kernel"
-        axes = (*axes[2:], 0, 1) if kind == "conv_transpose" else (*axes[2:], 1, 0)
-    return "/".join((*filter(None, module.split(".")), leaf)), axes
+        if kind == "conv_transpose":
+            axes = (*axes[2:], 0, 1)
+        elif kind == "conv":
+            axes = (*axes[2:], 1, 0)
+        elif kind != "bilinear":  # [out, in, other in], a matrix for each output
+            axes = (*axes[:-2], axes[-1], axes[-2])
+    return FlaxPlace("/".join(filter(None, (parents, leaf))), axes, kind)
+
+
+def _kind(module: str, shape: Shape, bias: Shape) -> str:
+    """What the layer of a weight is, from its name, its shape and the bias beside it."""
+    *parents, layer = ["", *(part for part in module.split(".") if not part.isdecimal())]
+    if len(shape) == 2 and not bias:
+        is_embedding = EMBEDDING.fullmatch(layer.rstrip("0123456789")) and not PATCHES.match(layer)
+        return "embedding" if is_embedding else ""
+    if len(shape) < 3 or not (
+        len(shape) > 3
+        or any("conv" in name.lower() for name in (*parents[-1:], layer))
+        or _has_window(shape)
+    ):
+        return ""
+    num_outputs = shape[0]
+    # A transposed convolution has its outputs on the second axis, as the bias shows.
+    turned = len(bias) == 1 and bias[0] != num_outputs and bias[0] % shape[1] == 0
+    return "conv_transpose" if turned else "conv"
+
+
+def _has_window(shape: Shape) -> bool:
+    num_outputs, num_inputs, window = shape
+    return window == 1 or num_inputs == 1 or (window <= MAX_WINDOW and 2 * window <= num_outputs)
 
 
 def tensor_values(tensor: Any) -> np.ndarray:

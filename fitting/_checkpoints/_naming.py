@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from spectral_reg._from_torch import flax_path, strip_prefixes
+from spectral_reg._from_torch import flax_places, strip_prefixes
 
 from ._tensor import Tensor, merge, transposed
 
@@ -24,12 +24,17 @@ def flax_named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If two tensors get the same path.
     """
+    stripped = strip_prefixes(tensors)
+    places = flax_places(
+        {name: tensor.shape for name, (_, tensor) in stripped.items()},
+        {name: tensor.kind for name, (_, tensor) in stripped.items()},
+    )
     named = []
-    for short, (origin, tensor) in strip_prefixes(tensors).items():
-        path, axes = short, tuple(range(tensor.ndim))
-        if "/" not in short:
-            path, axes = flax_path(short, tensor.ndim, tensor.kind)
-        named.append((path, transposed(replace(tensor, origin=origin), axes)))
+    for short, (origin, tensor) in stripped.items():
+        path, axes, kind = places[short]
+        if "/" in short:
+            path, axes, kind = short, tuple(range(tensor.ndim)), tensor.kind
+        named.append((path, transposed(replace(tensor, origin=origin, kind=kind), axes)))
     return merge(named)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spectral_reg._from_torch import flax_path
+from spectral_reg._from_torch import flax_places
 
 from ._errors import missing_package, reading
 from ._safetensors_files import read_bytes
@@ -146,7 +146,7 @@ def _use(node: Any, index: int, ndim: int, swapped: bool) -> Use | None:
 
 def _flax_named(name: str, tensor: Tensor, use: Use | None) -> tuple[str, Tensor]:
     if use is None or use.kind == "quantized":
-        path, axes = flax_path(name, tensor.ndim)
+        path, axes, _ = flax_places({name: tensor.shape})[name]
         quantized = f"part of a quantized layer, of type {tensor.dtype}"
         reason = tensor.reason or (quantized if use else "")
         return path, transposed(replace(tensor, reason=reason), axes)
