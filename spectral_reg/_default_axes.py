@@ -37,15 +37,12 @@ class Known(NamedTuple):
             lora; empty where it is not known.
         groups: Of a grouped convolution.
         axes: Of its matrix.
-        window: Whether a kernel of three axes has a window, [window, in, out], unless its name
-            says that it holds experts.
         wrapped: Whether the layer stands in another that makes its weight of this leaf and more.
     """
 
     kind: str = ""
     groups: int = 1
     axes: MatrixAxes | None = None
-    window: bool = False
     wrapped: bool = False
 
 
@@ -108,16 +105,14 @@ def _axes_of(name: str, shapes: Shapes, known: Known) -> Layout:
     return (
         _heads(name, parents, last, shapes)
         or _fused_axes(layer, shape)
-        or _experts([*parents, last], known)
+        or _experts([*parents, last])
         or _unknown(parents, last, ndim, known)
     )
 
 
-def _experts(parts: list[str], known: Known) -> Layout | None:
+def _experts(parts: list[str]) -> Layout | None:
     if not has_word(parts, EXPERT_WORDS):
         return None
-    if known.window:  # [experts, out, in], taken for a convolution and turned
-        return Layout("experts", MatrixAxes(rows=0, cols=1), "experts [in, out, experts]")
     return Layout("experts", MatrixAxes(), "experts [..., in, out]")
 
 
@@ -137,7 +132,7 @@ def _unknown(parents: list[str], last: str, ndim: int, known: Known) -> Layout:
     kind = known.kind
     named = "conv" in parent_of(parents).lower()
     windowed = ndim >= 4 and (last in ("weight", "w") or last.endswith("kernel"))
-    if (named or known.window or windowed) and kind != "dense":
+    if (named or windowed) and kind != "dense":
         if last == "weight":
             axes = MatrixAxes(rows=1, cols=0, window=tuple(range(2, ndim)))
             return Layout("conv", axes, "convolution [out, in, *window]")

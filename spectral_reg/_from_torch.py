@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# What wrappers put in front of every name: DataParallel and AveragedModel, DeepSpeed and Fabric.
-PREFIXES = ("module.", "_forward_module.")
+# What wrappers put in front of every name: DataParallel, AveragedModel, Lightning, DeepSpeed.
+PREFIXES = ("module.", "model.", "_forward_module.")
 # What torch.compile, FSDP and activation checkpointing put in the middle too: no module's own name.
 WRAPPERS = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.(?=[^.])"
@@ -50,9 +50,8 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     axis) or ``embedding`` ``[num, features]`` (a module named like one, without a bias); running
     statistics become ``mean`` and ``var``. Everything else keeps its name and layout. Three axes
     are a convolution where "conv" is in the name of its module or the one around it, or the last
-    axis is as short as a window. What wrappers add to the names is dropped: ``module.`` and
-    ``_forward_module.`` in front, and ``_orig_mod.`` and its like anywhere; ``model.`` is a
-    module's own name and stays.
+    axis is as short as a window. What wrappers add to the names is dropped: ``module.``, ``model.``
+    and ``_forward_module.`` in front, and ``_orig_mod.`` and its like anywhere.
 
     Args:
         state_dict: Names such as ``layer1.0.conv1.weight`` to tensors or NumPy arrays. torch is not
@@ -101,19 +100,25 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Names without what wrappers add to them, to the original name and the tensor.
 
-    Each name by itself, so that a tensor is called the same whatever lies beside it; but two that
-    would become one keep theirs.
+    Each by itself, so that a tensor is called the same whatever lies beside it.
+
+    Raises:
+        ValueError: If two names become one; where only prefixes tell them apart, they keep these.
     """
-    short = {name: _without_wrappers(name) for name in state_dict}
+    bare = {name: WRAPPERS.sub("", name) for name in state_dict}
+    short = {name: _without_prefixes(inner) for name, inner in bare.items()}
     count = Counter(short.values())
-    return {
-        (short[name] if count[short[name]] == 1 else name): (name, tensor)
-        for name, tensor in state_dict.items()
-    }
+    stripped: dict[str, tuple[str, Any]] = {}
+    for name, tensor in state_dict.items():
+        found = short[name] if count[short[name]] == 1 else bare[name]
+        if found in stripped:
+            other = stripped[found][0]
+            raise ValueError(f"{other!r} and {name!r} are both {found!r} without their prefixes")
+        stripped[found] = name, tensor
+    return stripped
 
 
-def _without_wrappers(name: str) -> str:
-    name = WRAPPERS.sub("", name)
+def _without_prefixes(name: str) -> str:
     while prefix := next((p for p in PREFIXES if name.startswith(p) and name != p), None):
         name = name.removeprefix(prefix)
     return name

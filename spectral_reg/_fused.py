@@ -9,12 +9,17 @@ from typing import NamedTuple
 FUSED = {
     "qkv": 3, "qkv_proj": 3, "Wqkv": 3, "wqkv": 3, "c_attn": 3, "to_qkv": 3, "attn_qkv": 3,
     "in_proj_weight": 3, "query_key_value": 3, "kv": 2, "kv_proj": 2, "Wkv": 2, "to_kv": 2,
+    "W_pack": 3,
 }  # fmt: skip
 PARTS = {3: ("query", "key", "value"), 2: ("key", "value")}
 # What may lie beside them and map the heads, as wide as the query, back to the features.
 OUTPUTS = ("out_proj", "proj", "c_proj", "o_proj", "wo", "out", "to_out", "to_out/0", "dense")
-# The three of one head after the other: only the number of heads, which no name says, cuts it.
-BY_HEAD = ("query_key_value",)
+# What known architectures lay out differently: in thirds, one head after the other, in blocks of
+# query, value and key, or as one latent for key and value. Only a configuration cuts these.
+DISPUTED = ("query_key_value", "qkv_proj", "wqkv", "c_attn", "kv_proj")
+# The gate of a feed-forward layer and what it multiplies.
+GATED = ("gate_up_proj", "gate_and_up_proj")
+GATE_AND_UP = ("gate", "up")
 
 TORCH_GATES = re.compile(r"weight_(ih|hh|hr)(_l\d+)?((?:_reverse)?)")
 KINDS = {4: "lstm", 3: "gru"}
@@ -31,8 +36,8 @@ class Fused(NamedTuple):
     """What a weight of several matrices is.
 
     Attributes:
-        kind: Such as qkv or lstm; empty if it is not one of those, and "fused qkv" if its name is
-            theirs but nothing says where to cut.
+        kind: Such as qkv, gate_up or lstm; empty if it is not one of those, and "fused qkv" if its
+            name is theirs but nothing says where to cut.
         parts: What lies side by side along its columns, in order; empty where it is not cut.
         turned: Whether they lie along its rows instead.
     """
@@ -43,12 +48,12 @@ class Fused(NamedTuple):
 
 
 def fused_projection(name: str, matrix: tuple[int, int], shapes: Shapes) -> Fused:
-    """A projection to query, key and value, or to two of them, in one matrix.
+    """A projection to query, key and value, or to two of them, or gate and up, in one matrix.
 
-    It is cut into equal parts where it is three times as wide as its input, or as the input of the
-    output projection beside it. Otherwise (grouped queries: narrower keys and values) its parts are
-    not known, and it stays whole; so does one whose heads take turns. The spectrum of the whole
-    does not depend on their order.
+    It is cut into equal parts where all known architectures that use its name do so, and it is
+    three times as wide as its input, or as the input of the output projection beside it. Otherwise
+    (grouped queries: narrower keys and values; heads that take turns) its parts are not known, and
+    it stays whole. The spectrum of the whole does not depend on their order.
 
     Args:
         name: The path.
@@ -56,19 +61,26 @@ def fused_projection(name: str, matrix: tuple[int, int], shapes: Shapes) -> Fuse
         shapes: Of all leaves.
     """
     *parents, layer, last = ["", *name.split("/")]
-    fused = last if last in FUSED else layer
+    fused = last if last in (*FUSED, *GATED) else layer
+    if fused in GATED:
+        turned = last == "weight"  # PyTorch's and Equinox's, [out, in]
+        return Fused("gate_up", GATE_AND_UP, turned) if matrix[not turned] % 2 == 0 else Fused("")
     if fused not in FUSED:
         return Fused("")
     number = FUSED[fused]
     if number == 2:
         # As wide as each other, whatever their heads.
-        return Fused("kv", PARTS[2]) if matrix[1] % 2 == 0 else Fused("fused kv")
+        halves = matrix[1] % 2 == 0 and fused not in DISPUTED
+        return Fused("kv", PARTS[2]) if halves else Fused("fused kv")
     features, width = min(matrix), max(matrix)
     beside = parents if fused == layer else [*parents, layer]
     inner = _input_of_output([*filter(None, beside)], features, shapes)
-    if width != 3 * (inner or features) or fused in BY_HEAD:
+    turned = matrix[1] != width
+    # Only the layers of GPT-2's kind lie the other way round, and those agree.
+    agreed = fused not in DISPUTED or (fused == "c_attn" and turned == (last != "weight"))
+    if width != 3 * (inner or features) or not agreed:
         return Fused("fused qkv")
-    return Fused("qkv", PARTS[3], turned=matrix[1] != width)
+    return Fused("qkv", PARTS[3], turned)
 
 
 def _input_of_output(beside: list[str], features: int, shapes: Shapes) -> int:

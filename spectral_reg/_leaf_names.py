@@ -30,7 +30,7 @@ STACK_WORDS = (
     "layer", "layers", "block", "blocks", "stack", "stacked", "stage", "stages", "repeats",
 )  # fmt: skip
 # Of experts that lie in one leaf, whose names say nothing elsewhere.
-EXPERT_MATRICES = re.compile(r"(gate_|up_|down_)+proj|w\d|w[io](_\d)?|(up|down|gate)")
+EXPERT_MATRICES = re.compile(r"(gate_|up_|down_)+proj|[wv]\d|w[io](_\d)?|(up|down|gate)")
 EXPERT_WORDS = ("expert", "experts")
 
 NOT_A_NAME = "its name is not that of a weight matrix"

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from fitting._checkpoints import Tensor
+from fitting._evaluation._experts import place_experts
 from fitting._evaluation._layouts import plan
 from fitting._evaluation._unit import spectra
 
@@ -25,7 +26,8 @@ def measured(weights, **options):
     units, skipped = plan(tensors, **options)
     kinds = {unit.name: unit.kind for unit in units}
     found = {(unit.name, s.index): s for unit in units for s in spectra(unit)}
-    assert set(tensors) <= set(kinds) | set(skipped), "a tensor is not accounted for"
+    listed = {name for name, place in place_experts(tensors).items() if place.name in kinds}
+    assert set(tensors) <= set(kinds) | set(skipped) | listed, "a tensor is not accounted for"
     return kinds, found, {name: reason for name, (_, reason) in skipped.items()}
 
 

@@ -28,9 +28,10 @@ def test_names_and_layouts():
     assert params["tok_embeddings"]["embedding"].shape == (50, 8)
 
 
-def test_prefixes_are_stripped_only_when_shared():
+def test_prefixes_are_stripped_from_each_name_alike():
     assert sr.params_from_torch({"_orig_mod.module.a": np.ones(1)}).keys() == {"a"}
-    assert sr.params_from_torch({"model.a": np.ones(1), "b": np.ones(1)}).keys() == {"model", "b"}
+    assert sr.params_from_torch({"model.a": np.ones(1), "b": np.ones(1)}).keys() == {"a", "b"}
+    assert sr.params_from_torch({"model.a": np.ones(1), "a": np.ones(1)}).keys() == {"model", "a"}
 
 
 def test_linear_and_convolution_compute_the_same():

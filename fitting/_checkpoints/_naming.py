@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import spectral_reg as sr
 from spectral_reg._from_torch import flax_places, strip_prefixes
 
 from ._tensor import Tensor, merge, transposed
@@ -34,8 +35,19 @@ def flax_named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         path, axes, kind = places[short]
         if "/" in short:
             path, axes, kind = short, tuple(range(tensor.ndim)), tensor.kind
-        named.append((path, transposed(replace(tensor, origin=origin, kind=kind), axes)))
+        is_stack = not kind and axes[:1] == (0,) and path.endswith("/kernel") and tensor.ndim == 3
+        known = tensor.axes or (sr.MatrixAxes() if is_stack else None)
+        tensor = replace(tensor, origin=origin, kind=kind, axes=known)
+        named.append((path, transposed(tensor, axes)))
     return merge(named)
+
+
+def is_named_by_torch(value: Any) -> bool:
+    """Whether a value is a flat dict of arrays whose names are those of a PyTorch state dict."""
+    if not (isinstance(value, Mapping) and value):
+        return False
+    flat = all(isinstance(key, str) and hasattr(leaf, "shape") for key, leaf in value.items())
+    return flat and any("." in key for key in value) and not any("/" in key for key in value)
 
 
 def is_training_state(keys: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from ._errors import CheckpointError, reading
 from ._gguf_files import GGUF, open_gguf
 from ._jax_files import MSGPACK, find_orbax, open_msgpack, open_orbax, open_pytree
 from ._keras_files import KERAS, open_keras
-from ._naming import flax_named
+from ._naming import flax_named, is_named_by_torch
 from ._nnx_modules import is_nnx_module, open_nnx_module
 from ._numpy_files import NPZ, open_npz
 from ._onnx_files import ONNX, open_onnx
@@ -56,6 +56,8 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
         return open_torch_module(model_or_path)
     if is_torch_state_dict(model_or_path):
         return open_torch_state_dict(model_or_path)
+    if is_named_by_torch(model_or_path):
+        return flax_named(mark_quantized(open_pytree(model_or_path)))
     if is_nnx_module(model_or_path):
         return open_nnx_module(model_or_path)
     return open_pytree(model_or_path)

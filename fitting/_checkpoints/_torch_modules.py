@@ -6,7 +6,7 @@ from typing import Any
 
 from ._naming import flax_named
 from ._quantized import read_quantized
-from ._tensor import Tensor, transposed
+from ._tensor import Tensor
 from ._torch_tensors import find_state_dict, is_torch_tensor, list_tensors, torch_leaves
 
 KINDS = {
@@ -36,20 +36,43 @@ def open_torch_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def open_torch_module(module: Any) -> dict[str, Tensor]:
     """Every tensor of a model by its path in Flax, with the kind of its layer."""
-    weights, others = list_tensors(dict(module.state_dict()), ())
-    layers = dict(module.named_modules())
+    layers = dict(module.named_modules(remove_duplicate=False))
+    computed = {
+        f"{name}.": f"{name}.".replace("parametrizations.", "").removesuffix(".")
+        for name, layer in layers.items()
+        if _is_a(layer, "torch.nn.utils.parametrize", "ParametrizationList")
+    }
+    state_dict: dict[str, Any] = {}
+    parts: dict[str, str] = {}
+    made: dict[Any, Any] = {}
+    for name, value in module.state_dict().items():
+        if part := next((part for part in computed if name.startswith(part)), ""):
+            parts[name] = computed[part]
+            if computed[part] not in state_dict:
+                layer = layers[part.removesuffix(".")]
+                made[layer] = made[layer] if layer in made else _computed(layer)
+                state_dict[computed[part]] = made[layer]
+        state_dict[name] = value
+    weights, others = list_tensors(state_dict, ())
     described = {}
     for name, tensor in read_quantized(weights, {}).items():
-        parent, _, last = name.rpartition(".")
-        layer = layers.get(parent)
+        layer = layers.get(name.rpartition(".")[0])
         kind = next((KINDS[base.__name__] for base in _torch_bases(layer)), "")
         groups = getattr(layer, "groups", 1) if kind.startswith("conv") else 1
-        tensor = replace(tensor, kind=kind, groups=groups)
-        if last == "weight" and _is_a(layer, "transformers.pytorch_utils", "Conv1D"):
-            # GPT-2's layer keeps [in, out]; flax_named expects [out, in], as torch has it.
-            tensor = transposed(replace(tensor, kind="dense"), (1, 0))
-        described[name] = tensor
+        reason = f"a part of {parts[name]}" if name in parts else tensor.reason
+        described[name] = replace(tensor, kind=kind, groups=groups, reason=reason)
     return flax_named(described) | others
+
+
+def _computed(parametrization: Any) -> Any:
+    """The tensor that a parametrization makes of its own, which training would change."""
+    modes = [(module, module.training) for module in parametrization.modules()]
+    parametrization.eval()
+    try:
+        return parametrization().detach()
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _torch_bases(layer: Any) -> list[type]:

@@ -52,7 +52,7 @@ def _heads(config: Config) -> Heads:
     query = _first(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
     names = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
     key = _first(config, *names) or _first(config.get("attn_config") or {}, "kv_n_heads") or query
-    features = _first(config, "hidden_size", "n_embd", "d_model")
+    features = _first(config, "hidden_size", "n_embd", "d_model", INPUT_WIDTH)
     width = _first(config, "head_dim", "kv_channels") or (features // query if query else 0)
     return Heads(query, key, width)
 
@@ -107,6 +107,9 @@ def _linear_attention(config: Config) -> Turns:
     return Turns((("query", key), ("key", key), ("value", value), ("gate", value)), keys)
 
 
+# Where a configuration does not give the width of the features, the weight's own input does.
+INPUT_WIDTH = "width of the input"
+
 Layout = Callable[[Config], Turns]
 
 # The module or parameter, then the model types whose configuration says how it is cut.
@@ -117,7 +120,7 @@ FUSED: dict[str, dict[str, Layout]] = {
         "gpt_bigcode": _gpt_bigcode,
     },
     "qkv_proj": {
-        **dict.fromkeys(("phi3", "phi3small", "phi3_v", "phi4_multimodal"), _one_by_one),
+        **dict.fromkeys(("phi3", "phi3_v", "phi4_multimodal"), _one_by_one),
         "codegen": _codegen,
         "minimax": _by_head,
     },
@@ -132,31 +135,29 @@ FUSED: dict[str, dict[str, Layout]] = {
     "kv_proj": {"jetmoe": _key_and_value},
     "in_proj_qkvz": {"qwen3_next": _linear_attention},
 }
-# What all that use the name lay out as query, key and value (or key and value) of equal width.
-AGREED = {
-    "qkv": 3, "Wqkv": 3, "W_pack": 3, "to_qkv": 3, "attn_qkv": 3, "in_proj_weight": 3,
-    "kv": 2, "Wkv": 2, "to_kv": 2,
-}  # fmt: skip
-# What some lay out so and some otherwise.
-DISPUTED = {"c_attn": 3, "qkv_proj": 3, "wqkv": 3, "query_key_value": 3, "kv_proj": 2}
-
-# Of a feed-forward layer: the gate and what it multiplies, one after the other.
-GATE_UP = ("gate_up_proj", "gate_and_up_proj")
-# Model types whose stacked experts hold the two column by column in turns; they have a bias too.
+# Model types whose stacked experts hold gate and up in turns, column by column, and have a bias.
 INTERLEAVED = ("gpt_oss", "openai_privacy_filter")
-# Model types in which input_linear is such a layer.
+# Model types in which input_linear holds the two, one after the other.
 INPUT_LINEAR = ("granitemoe", "granitemoeshared", "granitemoehybrid")
+# Grouped convolutions, and where the configuration says how many groups they have.
+GROUPS = {"pos_conv_embed": "num_conv_pos_embedding_groups"}
 
 
-def fused_turns(module: str, width: int, config: Config) -> Turns | None:
+def fused_turns(module: str, width: int, num_inputs: int, config: Config) -> Turns | None:
     """How the model cuts a weight of that name and width; None where its configuration does not."""
     layouts = FUSED.get(module, {})
     for part in model_configs(config):
         if layout := layouts.get(part["model_type"]):
-            turns = layout(part)
+            turns = layout({**part, INPUT_WIDTH: num_inputs})
             if turns.width == width and all(piece for _, piece in turns.pieces):
                 return turns
     return None
+
+
+def num_groups(name: str, config: Config) -> int:
+    """The groups of a convolution, as far as the model's configuration says."""
+    fields = [field for part, field in GROUPS.items() if f"/{part}/" in f"/{name}"]
+    return max((_first(part, *fields) for part in model_configs(config)), default=0) or 1
 
 
 def is_model(config: Config, *model_types: str) -> bool:

@@ -63,7 +63,8 @@ def compose(
             composed[composite.name] = replace(composite.tensor, identity=identity)
             reasons |= dict.fromkeys(composite.sources, f"a part of {composite.name}")
     for name in tensors:
-        if name.endswith("parametrizations/weight/original") and name not in reasons:
+        known = name in reasons or tensors[name].reason
+        if name.endswith("parametrizations/weight/original") and not known:
             reasons[name] = "reparametrized in a way that its names do not tell"
     return composed, reasons
 
@@ -186,7 +187,7 @@ def _spectral_norm(name: str, tensors: Tensors) -> Iterator[Composite]:
         ),
     ):
         found = _beside(name, original, vectors, tensors)
-        if found and tensors[name].ndim >= 2:
+        if found and tensors[name].ndim >= 2 and not tensors[name].reason:
             sources = (name, *found)
             read = partial(_read_spectral_norm, *(tensors[source].read for source in sources))
             stem = name.removesuffix(original)

@@ -150,8 +150,8 @@ def evaluate(
         what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
         what["base"] = {} if base is None else describe(base, base_tensors, {}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
-    done = {unit.name: rows for unit in todo.units if finished and (rows := finished.load(unit))}
-    tasks = [unit for unit in todo.units if unit.name not in done]
+    done = {unit.key: rows for unit in todo.units if finished and (rows := finished.load(unit))}
+    tasks = [unit for unit in todo.units if unit.key not in done]
     # Processes of an executor would each take the accelerator's memory.
     measure = partial(measure_unit, num_bootstrap=num_bootstrap, accelerator=executor is None)
     results = run(measure, tasks, executor=executor, num_bytes=lambda unit: unit.num_bytes)
@@ -160,7 +160,7 @@ def evaluate(
         disable=not progress,
     ) as bar:  # fmt: skip
         for unit, rows in results:
-            done[unit.name] = rows
+            done[unit.key] = rows
             if finished:
                 finished.save(unit, rows)
             bar.set_postfix_str(unit.name, refresh=False)
@@ -209,9 +209,13 @@ def _nothing_to_measure(model_or_path: Any, todo: Plan) -> str:
 
 
 def _configuration(model_or_path: Any) -> dict[str, Any]:
-    """What the JSON files beside the weights say; nothing where there are none."""
+    """What a live model's ``config`` or the JSON files beside the weights say; or nothing."""
     if not isinstance(model_or_path, (str, Path)):
-        return {}
+        # Those that wrap a module hand on its attributes, but for DataParallel and its like.
+        inner = getattr(model_or_path, "module", model_or_path)
+        found: Any = getattr(model_or_path, "config", getattr(inner, "config", None))
+        found = found.to_dict() if hasattr(found, "to_dict") else found
+        return dict(found) if isinstance(found, Mapping) else {}
     path = Path(model_or_path)
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json")
@@ -227,7 +231,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _report(todo: Plan, done: Mapping[str, Rows], conv: str | sr.ConvOperator) -> Report:
-    found = [pair for unit in todo.units for pair in done[unit.name]]
+    found = [pair for unit in todo.units for pair in done[unit.key]]
     skipped = [
         {"name": name, "shape": str(shape), "reason": reason}
         for name, (shape, reason) in todo.skipped.items()

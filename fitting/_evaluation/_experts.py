@@ -1,7 +1,7 @@
 """Mixtures of experts: a list of them, a stack of them and one long matrix, read alike."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import spectral_reg as sr
@@ -25,10 +25,10 @@ class Place(NamedTuple):
     """Where an expert of a list has its rows: under the name of the stack, by its number."""
 
     name: str
-    index: str
+    number: str
 
 
-def place_experts(names: Mapping[str, Tensor]) -> dict[str, Place]:
+def place_experts(names: Collection[str]) -> dict[str, Place]:
     """The places of the experts that are listed one by one, by the names of their tensors."""
     places = {}
     for name in names:
@@ -38,9 +38,7 @@ def place_experts(names: Mapping[str, Tensor]) -> dict[str, Place]:
     return places
 
 
-def _place(
-    experts: str, number: str, rest: str, stem: str, names: Mapping[str, Tensor]
-) -> Place:
+def _place(experts: str, number: str, rest: str, stem: str, names: Collection[str]) -> Place:
     layer = LEAF.sub("", rest)
     leaf = rest.removeprefix(layer)
     for layers in GATED:
@@ -71,6 +69,8 @@ def expert_axes(name: str, shape: tuple[int, ...], shapes: Shapes) -> sr.MatrixA
     the first is twice as wide as the second.
     """
     *parents, last = ["", *name.split("/")]
+    if len(shape) == 3 and LONG.fullmatch(name):
+        return sr.MatrixAxes() if last == "w2" else sr.MatrixAxes(rows=2, cols=1)
     if last not in STACKED or len(shape) != 3:
         return None
     beside = "/".join((*parents[1:], STACKED[2] if last == STACKED[0] else STACKED[0]))

@@ -68,8 +68,8 @@ class Finished:
 
     def _path(self, unit: Unit) -> Path:
         # Names have slashes, and two may differ in case alone.
-        digest = hashlib.sha256(unit.name.encode()).hexdigest()[:8]
-        readable = "".join(c if c.isalnum() else "-" for c in unit.name)[-80:]
+        digest = hashlib.sha256(unit.key.encode()).hexdigest()[:8]
+        readable = "".join(c if c.isalnum() else "-" for c in unit.key)[-80:]
         return self._folder / UNITS / f"{readable}-{digest}.npz"
 
 

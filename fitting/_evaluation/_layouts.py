@@ -20,8 +20,10 @@ from spectral_reg._reparametrized import Form, make_weight
 from spectral_reg._trees import check_patterns, matches
 
 from .._checkpoints import Tensor
+from ._architectures import num_groups
 from ._composites import compose
-from ._fused import split_by_head
+from ._experts import place_experts, unfold_experts
+from ._fused import known_layout
 from ._unit import Split, Unit
 
 QUANTIZED = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
@@ -63,12 +65,17 @@ def plan(
     """
     config = config or {}
     composed, parts = compose(tensors, config.get("adapter", {}))
-    check_patterns(layers or (), composed, "layers")
+    composed = _with_groups(unfold_experts(composed), config)
+    shapes = {name: tensor.shape for name, tensor in composed.items()}
+    places = place_experts(shapes)
+    labels = {name: {name, places[name].name if name in places else name} for name in shapes}
+    check_patterns(layers or (), set().union(*labels.values()), "layers")
     argument = read_axes(axes, composed, [*composed])
+    told = {n: t.stacked for n, t in composed.items() if t.stacked} | argument.of(composed)
     readings = read_leaves(
-        {name: tensor.shape for name, tensor in composed.items()},
-        known={name: _known(tensor) for name, tensor in composed.items()},
-        told={n: t.stacked for n, t in composed.items() if t.stacked} | argument.of(composed),
+        shapes,
+        known={n: Known(t.kind, t.groups, t.axes, t.wrapped) for n, t in composed.items()},
+        told=told,
     )
     asked = argument.asked_for({n: r.reason for n, r in readings.items() if r.axes})
     units = []
@@ -78,7 +85,8 @@ def plan(
         reading = readings[name]
         unknown = reading.form is not None and not reading.form.kind
         no_matrix = "" if name in asked and not unknown else reading.reason
-        reason = parts.get(name) or _reason_to_skip(name, tensor, layers, no_matrix)
+        wanted = layers is None or any(matches(n, p) for n in labels[name] for p in layers)
+        reason = parts.get(name) or _reason_to_skip(tensor, wanted, no_matrix)
         if not reason and tensor.identity in measured:
             reason = f"the same tensor as {measured[tensor.identity]}"
         if reason:
@@ -89,14 +97,17 @@ def plan(
         if (form := reading.form) and form.kind:
             sources = [composed[source].read for source in form.sources]
             tensor = replace(tensor, read=partial(_made, form, sources))
-        units.append(_unit(name, tensor, reading, conv, config))
-    return Plan(tuple(units), skipped)
-
-
-def _known(tensor: Tensor) -> Known:
-    # In Flax's order, though PyTorch's had three axes: a convolution, unless its name says experts.
-    window = tensor.origin.endswith("weight") and not tensor.kind
-    return Known(tensor.kind, tensor.groups, tensor.axes, window, tensor.wrapped)
+        split = None
+        if name not in told:
+            reading, split = known_layout(name, reading, shapes, config)
+        unit = _unit(name, tensor, reading, split, conv)
+        if name in places:
+            kind = "experts" if unit.kind == "dense" else unit.kind
+            unit = replace(unit, name=places[name].name, place=places[name].number, kind=kind)
+        units.append(unit)
+    # The rows of one name together, as in a stack.
+    first = {unit.name: number for number, unit in reversed([*enumerate(units)])}
+    return Plan(tuple(sorted(units, key=lambda unit: first[unit.name])), skipped)
 
 
 def _made(form: Form, reads: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
@@ -104,7 +115,16 @@ def _made(form: Form, reads: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
     return np.asarray(make_weight(form, values))
 
 
-def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, no_matrix: str) -> str:
+def _with_groups(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors, convolutions with the groups that the configuration says."""
+    grouped = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.groups == 1 and tensor.ndim > 2 and (groups := num_groups(name, config)) > 1:
+            grouped[name] = replace(tensor, kind="conv", groups=groups)
+    return grouped
+
+
+def _reason_to_skip(tensor: Tensor, wanted: bool, no_matrix: str) -> str:
     if tensor.reason:
         return tensor.reason
     if no_matrix:
@@ -115,7 +135,7 @@ def _reason_to_skip(name: str, tensor: Tensor, layers: Sequence[str] | None, no_
         return f"of type {tensor.dtype}"
     if 0 in tensor.shape:
         return "empty"
-    if layers is not None and not any(matches(name, pattern) for pattern in layers):
+    if not wanted:
         return "not among the layers asked for"
     return ""
 
@@ -131,8 +151,8 @@ def _unit(
     name: str,
     tensor: Tensor,
     reading: LeafReading,
+    split: Split | None,
     conv: str | sr.ConvOperator,
-    config: Mapping[str, Any],
 ) -> Unit:
     axes = reading.axes or sr.MatrixAxes()
     if reading.doubt:
@@ -141,18 +161,14 @@ def _unit(
     names = part_names(axes)
     axes = axes._replace(parts=1)
     # A view of one number in the tensor's shape: the axes are checked before anything is read.
-    weight, _, num_window = arrange(
-        name, np.broadcast_to(np.zeros((), np.bool_), tensor.shape), axes
-    )
+    _, _, num_window = arrange(name, np.broadcast_to(np.zeros((), np.bool_), tensor.shape), axes)
     if isinstance(conv, sr.ConvOperator) and num_window not in (0, len(conv.size)):
         raise ValueError(
             f"conv_operator{conv.size} is for a window of {len(conv.size)} axes, but {name!r} has "
             f"one of {num_window}; leave it out with layers, or give its window in axes"
         )
-    kind, split = reading.kind, Split(names) if names else None
-    if kind == "fused qkv" and (by_head := split_by_head(name, weight.shape[-2:], config)):
-        kind, split = "qkv", by_head
+    split = split or (Split(names) if names else None)
     low_rank = None
     if tensor.kind.startswith("lora"):
         low_rank = (tensor.shape[-2], tensor.shape[-1])
-    return Unit(name, kind, tensor, axes, conv, split, low_rank)
+    return Unit(name, reading.kind, tensor, axes, conv, split, low_rank)

@@ -1,5 +1,6 @@
 """One weight of a model and the spectra of its matrices."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,17 +20,19 @@ Floats = NDArray[np.float64]
 
 
 class Split(NamedTuple):
-    """Equal parts of a matrix, side by side.
+    """Parts of a matrix, side by side.
 
     Attributes:
         parts: Their names, in order.
         axis: -1 where they divide the columns, -2 where they divide the rows.
-        num_heads: How many times the order repeats: heads that hold one piece of each part.
+        num_turns: How many times the order repeats: heads that hold one piece of each part.
+        widths: Of the pieces of one turn; empty where they are equal.
     """
 
     parts: tuple[str, ...]
     axis: int = -1
-    num_heads: int = 1
+    num_turns: int = 1
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Unit:
             nonzero singular values.
         read_base: Where the tensor is a change: reads what it is the change of, in its layout.
         read_whole: Reads the change where the tensor is a small matrix with its singular values.
+        place: What comes first in the index of its rows, which it shares a name with others for:
+            the number of an expert of a list.
     """
 
     name: str
@@ -58,6 +63,12 @@ class Unit:
     low_rank: tuple[int, int] | None = None
     read_base: Callable[[], np.ndarray] | None = None
     read_whole: Callable[[], np.ndarray] | None = None
+    place: str = ""
+
+    @property
+    def key(self) -> str:
+        """What no other unit of a model has."""
+        return f"{self.name}[{self.place}]" if self.place else self.name
 
     @property
     def num_bytes(self) -> int:
@@ -123,7 +134,7 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
         edge = edges.get(part, np.zeros(matrices.shape[:-2]))
         edge = edge.reshape(*edge.shape[:num_lead], -1).max(axis=-1)
         for place in np.ndindex(values.shape[:-2]):
-            index = ",".join([*map(str, place), *([part] if part else [])])
+            index = ",".join(filter(None, (unit.place, *map(str, place), part)))
             pooled_values = np.sort(values[place].ravel())[::-1]
             squared_norms = values[place].sum(axis=-1)
             beside = {}
@@ -168,10 +179,11 @@ def _parts(weight: np.ndarray, split: Split | None) -> Iterator[tuple[str, np.nd
         yield "", weight
         return
     turned = weight if split.axis == -1 else weight.swapaxes(-1, -2)
-    num_parts = len(split.parts)
-    pieces = turned.reshape(*turned.shape[:-1], split.num_heads, num_parts, -1)
-    for number, part in enumerate(split.parts):
-        matrices = pieces[..., number, :].reshape(*turned.shape[:-1], -1)
+    pieces = turned.reshape(*turned.shape[:-1], split.num_turns, -1)
+    widths = split.widths or (pieces.shape[-1] // len(split.parts),) * len(split.parts)
+    ends = itertools.accumulate(widths)
+    for part, width, end in zip(split.parts, widths, ends, strict=True):
+        matrices = pieces[..., end - width : end].reshape(*turned.shape[:-1], -1)
         yield part, matrices if split.axis == -1 else matrices.swapaxes(-1, -2)
 
 
