@@ -182,13 +182,14 @@ def test_a_mixture_has_one_set_of_rows_however_it_is_stored(form, inner):
         assert found[down, str(number)].shape == (inner, 40)
 
 
-def test_experts_of_other_layers_are_listed_under_their_stack():
-    weights = {f"moe/experts/{n}/fc{m}/kernel": normal(6, 9) for n in range(2) for m in (1, 2)}
-    kinds, found, _ = measured(weights, layers=["moe/experts/fc1/*", "moe/experts/0/*"])
-    assert kinds == {"moe/experts/fc1/kernel": "experts", "moe/experts/fc2/kernel": "experts"}
-    assert {index for name, index in found if "fc1" in name} == {"0", "1"}
-    assert {index for name, index in found if "fc2" in name} == {"0"}
-    assert_is_spectrum_of(found["moe/experts/fc1/kernel", "1"], weights["moe/experts/1/fc1/kernel"])
+def test_layers_are_asked_for_by_the_name_of_the_stack_or_their_own():
+    experts = gated(2, 10, 6)
+    weights = {f"moe/experts/{name}": W for name, W in stacked(experts, "w1").items()}
+    _, found, _ = measured(weights, layers=["moe/experts/down_proj", "moe/experts/0/w1/*"])
+    assert {index for _, index in found} == {"0", "1", "0,gate"}
+    alone = {"moe/experts/0/fc1/kernel": normal(6, 9)}  # nothing known
+    kinds, _, _ = measured(alone)
+    assert kinds == {"moe/experts/0/fc1/kernel": "dense"}
 
 
 def test_experts_below_one_another_are_cut_by_their_router():

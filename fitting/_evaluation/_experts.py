@@ -9,8 +9,9 @@ import spectral_reg as sr
 from .._checkpoints import Tensor
 from .._checkpoints._tensor import reshaped
 
-LISTED = re.compile(r"(?P<experts>(.*/)?(\w+_)?experts)/(?P<number>\d+)/(?P<rest>.+)")
-LEAF = re.compile(r"/(kernel|weight)$")
+LISTED = re.compile(
+    r"(?P<experts>(.*/)?(\w+_)?experts)/(?P<number>\d+)/(?P<layer>\w+)(?P<leaf>(/kernel|/weight)?)"
+)
 # The layers of a gated expert, by either of their names: gate, up, down.
 GATED = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
 STACKED = ("gate_up_proj", "gate_up_proj", "down_proj")
@@ -29,24 +30,23 @@ class Place(NamedTuple):
 
 
 def place_experts(names: Collection[str]) -> dict[str, Place]:
-    """The places of the experts that are listed one by one, by the names of their tensors."""
+    """The places of gated experts that are listed one by one, by the names of their tensors."""
     places = {}
     for name in names:
-        if match := LISTED.fullmatch(name):
-            stem, rest = f"{match['experts']}/{match['number']}", match["rest"]
-            places[name] = _place(match["experts"], match["number"], rest, stem, names)
+        if (match := LISTED.fullmatch(name)) and (place := _place(match, names)):
+            places[name] = place
     return places
 
 
-def _place(experts: str, number: str, rest: str, stem: str, names: Collection[str]) -> Place:
-    layer = LEAF.sub("", rest)
-    leaf = rest.removeprefix(layer)
+def _place(match: re.Match[str], names: Collection[str]) -> Place | None:
+    layer, leaf, number = match["layer"], match["leaf"], match["number"]
     for layers in GATED:
-        if layer in layers and all(f"{stem}/{other}{leaf}" in names for other in layers):
-            which = layers.index(layer)
-            part = f",{PARTS[which]}" if PARTS[which] else ""
-            return Place(f"{experts}/{STACKED[which]}", number + part)
-    return Place(f"{experts}/{rest}", number)
+        beside = (f"{match['experts']}/{number}/{other}{leaf}" for other in layers)
+        if layer in layers and all(other in names for other in beside):
+            part = PARTS[layers.index(layer)]
+            stack = STACKED[layers.index(layer)]
+            return Place(f"{match['experts']}/{stack}", f"{number},{part}" if part else number)
+    return None
 
 
 def unfold_experts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
