@@ -57,7 +57,7 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
     if is_torch_state_dict(model_or_path):
         return open_torch_state_dict(model_or_path)
     if is_named_by_torch(model_or_path):
-        return flax_named(mark_quantized(open_pytree(model_or_path)))
+        return flax_named(read_quantized(open_pytree(model_or_path), {}))
     if is_nnx_module(model_or_path):
         return open_nnx_module(model_or_path)
     return open_pytree(model_or_path)

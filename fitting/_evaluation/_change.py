@@ -43,7 +43,7 @@ def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
     units, skipped = [], dict(tuned.skipped)
     for unit in tuned.units:
         of_base = next(
-            (by_name[name] for name in _names_in_base(unit.name) if name in by_name), None
+            (by_name[name] for name in _names_in_base(unit.key) if name in by_name), None
         )
         if of_base is None:
             skipped[unit.name] = (unit.tensor.shape, "the base has no weight of its name")
@@ -75,10 +75,10 @@ def short_name(name: str) -> str:
 
 def _by_short_name(base: Plan) -> dict[str, Unit]:
     """Units by their names, and by what is left of these where that is of one unit alone."""
-    short = Counter(short_name(unit.name) for unit in base.units)
-    found = {short_name(unit.name): unit for unit in base.units}
+    short = Counter(short_name(unit.key) for unit in base.units)
+    found = {short_name(unit.key): unit for unit in base.units}
     found = {name: unit for name, unit in found.items() if short[name] == 1}
-    return found | {unit.name: unit for unit in base.units}
+    return found | {unit.key: unit for unit in base.units}
 
 
 def _names_in_base(name: str) -> list[str]:
