@@ -109,7 +109,7 @@ def _reason(name: str, ndim: int, known: Known) -> str:
 
 
 def _kind(kind: str, axes: MatrixAxes, shape: Shape) -> str:
-    if kind:
+    if kind not in ("", "dense"):
         return kind
     named = [part if isinstance(part, tuple) else (part,) for part in axes[:3]]
     if named[2]:
