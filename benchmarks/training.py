@@ -28,17 +28,11 @@ from flax import nnx
 from benchmarks.turns import Run, in_turns, timed
 from examples.training.config import Config
 from examples.training.data import Dataset
-from examples.training.mini_alexnet import chunked, max_pool
+from examples.training.mini_alexnet import FLOPS, chunked, max_pool
 from examples.training.penalties import make_optimizer
 from examples.training.steps import State, initial, make_step
 from examples.training.training import train, train_ensemble
 
-# Multiplications and additions of one image, forward; backward takes as many for the weights, and
-# again as many for the inputs of every layer but the first.
-CONV1 = 2 * 28 * 28 * 25 * 3 * 96
-CONV2 = 2 * 10 * 10 * 25 * 96 * 256
-DENSE = 2 * (4096 * 384 + 384 * 192 + 192 * 10)
-FLOPS = 2 * CONV1 + 3 * (CONV2 + DENSE)
 SIDE = 2048
 
 

@@ -85,14 +85,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _minutes(text: str) -> float:
+def minutes(text: str) -> float:
+    """Reads an argument that is a time in minutes."""
     try:
-        minutes = float(text)
+        number = float(text)
     except ValueError:
-        minutes = math.nan
-    if not 0 < minutes < math.inf:
+        number = math.nan
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"it is {text!r}; expected a number of minutes above 0")
-    return minutes
+    return number
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -136,7 +137,7 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         help="stop before so many are over, at the end of an epoch, with exit code 3 if something"
         " is left; the same command goes on from there",
     )
@@ -150,9 +151,10 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(
+def chosen(
     experiment: Experiment, parser: argparse.ArgumentParser, options: argparse.Namespace
 ) -> Preset:
+    """Gives the preset as the other options change it."""
     preset = experiment.presets[options.preset]
     given = {"data": options.data, "epochs": options.epochs, "train_size": options.train_size}
     preset = change(preset, **{name: value for name, value in given.items() if value is not None})
@@ -206,7 +208,7 @@ def main(
     """
     parser = make_parser(experiment)
     options = parser.parse_args(arguments)
-    preset = _chosen(experiment, parser, options)
+    preset = chosen(experiment, parser, options)
     data_name = preset.baseline.data
     folder = options.out or Path("runs") / f"{experiment.name}-{data_name}-{options.preset}"
     where = options.cells or [folder]

@@ -2,6 +2,8 @@
 
 import gzip
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +11,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from sklearn.datasets import load_digits
+
+from examples.training import packed
 
 SIDE = 28
 NUM_CLASSES = 10
@@ -86,8 +90,8 @@ def read_cifar10(path: Path) -> Split:
     Where its folder was not unpacked, they come from the archive beside it.
     """
     archive = path.parent.with_name(CIFAR10_ARCHIVE)
-    packed = not path.exists() and archive.exists()
-    content = _from_archive(archive, f"{path.parent.name}/{path.name}") if packed else _read(path)
+    archived = not path.exists() and archive.exists()
+    content = _from_archive(archive, f"{path.parent.name}/{path.name}") if archived else _read(path)
     record = 1 + 3 * 32 * 32
     if not content or len(content) % record:
         raise DataError(
@@ -106,11 +110,19 @@ def _cifar10_file(path: Path) -> Split:
 
 
 def _cifar10(folder: Path) -> tuple[Split, Split]:
-    """CIFAR-10 in its binary layout, cut to the central 28 x 28."""
-    folder = folder / "cifar-10-batches-bin"
-    parts = [_cifar10_file(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
+    """CIFAR-10 cut to the central 28 x 28: from its binary layout, or from the packed parts."""
+    binary = folder / "cifar-10-batches-bin"
+    if packed.are_in(folder) and not binary.exists():
+        try:
+            return packed.read(folder)
+        except (ValueError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"a part of {packed.NAME.format('*')} in {folder} is damaged ({error}); expected"
+                " what `python -m examples.accelerator pack` wrote; pack it again"
+            ) from error
+    parts = [_cifar10_file(binary / f"data_batch_{i}.bin") for i in range(1, 6)]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return (images, labels), _cifar10_file(folder / "test_batch.bin")
+    return (images, labels), _cifar10_file(binary / "test_batch.bin")
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -170,7 +182,7 @@ def load(
     Args:
         name: `"digits"` (comes with scikit-learn), `"cifar10"` or `"mnist"`.
         data_dir: The folder that holds `cifar-10-batches-bin/`, or the archive that it comes in, or
-            `mnist/`.
+            the parts of `packed`; or `mnist/`.
         train_size: How many training images, from the first; by default all that are not for
             validation.
         test_size: How many test images, from the first; all by default.

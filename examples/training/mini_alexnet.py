@@ -12,6 +12,13 @@ from flax import nnx
 CUT_DEVIATION = 0.87962566103423978
 CHUNK = 32
 
+# Multiplications and additions of one image, forward; backward takes as many for the weights, and
+# again as many for the inputs of every layer but the first.
+CONV1 = 2 * 28 * 28 * 25 * 3 * 96
+CONV2 = 2 * 10 * 10 * 25 * 96 * 256
+DENSE = 2 * (4096 * 384 + 384 * 192 + 192 * 10)
+FLOPS = 2 * CONV1 + 3 * (CONV2 + DENSE)
+
 INITS = {
     "glorot": nnx.initializers.glorot_normal(),
     "original": nnx.initializers.variance_scaling(CUT_DEVIATION**2, "fan_avg", "truncated_normal"),
