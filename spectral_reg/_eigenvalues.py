@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _sharding as sharding
 from ._blocks import HIGHEST
@@ -74,7 +75,7 @@ def as_matrices(W: jax.Array, name: str = "W") -> jax.Array:
         raise TypeError(
             f"{name} has dtype {W.dtype}; expected a real floating-point type, such as float32"
         )
-    return W.astype(jnp.promote_types(W.dtype, jnp.float32))
+    return W.astype(np.promote_types(W.dtype, jnp.float32))
 
 
 def tall(W: jax.Array) -> jax.Array:

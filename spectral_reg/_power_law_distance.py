@@ -41,7 +41,7 @@ def _log_ranks(size: int) -> np.ndarray:
 
 def _tail(eigenvalues: jax.Array, fraction: float) -> _Tail:
     eigenvalues = jnp.asarray(eigenvalues)
-    eigenvalues = eigenvalues.astype(jnp.promote_types(eigenvalues.dtype, jnp.float32))
+    eigenvalues = eigenvalues.astype(np.promote_types(eigenvalues.dtype, jnp.float32))
     size = _size(fraction, eigenvalues.shape[-1])
     largest, top = eigenvalues[..., :size], jax.lax.stop_gradient(eigenvalues[..., :1])
     # Zeros have no logarithm: they are no part of the tail, as in the exact fit. Not `largest >`,

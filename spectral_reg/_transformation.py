@@ -164,7 +164,9 @@ def add_spectral_penalty(
             name = path_name(path)
             if name not in of_leaf:
                 return update
-            return (update + weight * of_leaf[name]).astype(update.dtype)
+            # In mixed precision the weights and the schedule may be of other types.
+            step = of_leaf[name].astype(update.dtype)
+            return update + jnp.asarray(weight, update.dtype) * step
 
         return jax.tree.map_with_path(add, updates), SpectralPenaltyState(
             count=optax.safe_increment(state.count),

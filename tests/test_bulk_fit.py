@@ -42,6 +42,14 @@ def test_noise_has_the_edge_and_the_ranks_of_the_law(shape, stable_rank, entropy
     assert entropies.mean() == pytest.approx(entropy, abs=5e-4)
 
 
+@pytest.mark.parametrize("shape", [(12, 12), (100, 12), (24, 16)])
+def test_noise_of_a_few_eigenvalues_follows_the_law_to_two_of_them(shape):
+    """By chance the distance of 12 eigenvalues is about a tenth: more than that of a large bulk."""
+    rng = np.random.default_rng(0)
+    spectra = [gaussian_spectrum(shape, rng) for _ in range(50)]
+    assert all(fitting.fit_marchenko_pastur(spectrum, shape).valid for spectrum in spectra)
+
+
 def test_fit_draws_on_the_histogram():
     rng = np.random.default_rng(4)
     values = eigenvalues(plant(noise((800, 400), rng), np.full(20, 20.0), rng))

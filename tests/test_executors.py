@@ -157,7 +157,7 @@ def test_out_and_resume(expected, tmp_path, monkeypatch):
     assert len(measured) == 2
 
 
-def test_resume_refuses_another_model_and_other_options(tmp_path):
+def test_resume_refuses_another_model_and_other_options(tmp_path, monkeypatch):
     out = tmp_path / "out"
     path = tmp_path / "a.safetensors"
     save_file({"fc.weight": PARAMS["fc0"]["kernel"]}, path)
@@ -165,6 +165,11 @@ def test_resume_refuses_another_model_and_other_options(tmp_path):
     fitting.evaluate(path, out=out, resume=True, progress=False)
     with pytest.raises(ValueError, match=r"differ in options: conv was 'slices', is 'pooled'"):
         fitting.evaluate(path, out=out, resume=True, conv="pooled", progress=False)
+    # Rows of another version of the report are not mixed with today's.
+    with monkeypatch.context() as patch:
+        patch.setattr("fitting._evaluation._evaluate.FORMAT", 0)
+        with pytest.raises(ValueError, match=r"differ in options: format was \d, is 0"):
+            fitting.evaluate(path, out=out, resume=True, progress=False)
     save_file({"fc.weight": PARAMS["fc1"]["kernel"]}, path)
     with pytest.raises(ValueError, match=r"differ in files: a\.safetensors was"):
         fitting.evaluate(path, out=out, resume=True, progress=False)

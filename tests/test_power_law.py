@@ -92,6 +92,21 @@ class TestKnownAnswers:
         if alpha == 1:  # ln l is uniform there
             assert fit.sigma == pytest.approx(math.sqrt(12 / 20_000) / log_range, rel=1e-3)
 
+    @pytest.mark.parametrize(
+        ("ks", "exponents", "counts", "xmin", "other"),
+        [
+            ("one-sided", (0, 2, 5, 7, 9, 10, 11), (3, 2, 4, 2, 3, 2, 1), 2.0**5, 2.0**9),
+            ("two-sided", (0, 3, 5, 6, 9), (1, 3, 2, 2, 2), 2.0**3, 2.0**5),
+        ],
+    )
+    def test_of_two_equal_distances_the_longer_tail_wins(self, ks, exponents, counts, xmin, other):
+        """As in powerlaw; the scan meets the shorter tail first."""
+        eigenvalues = np.repeat(2.0 ** np.array(exponents), counts)
+        fit = fitting.fit_power_law(eigenvalues, ks=ks)
+        equal = fitting.fit_power_law(eigenvalues, ks=ks, xmin=other)
+        assert equal.ks_distance == pytest.approx(fit.ks_distance, rel=1e-14)
+        assert fit.xmin == xmin < other
+
 
 class TestInvariance:
     def test_order_does_not_matter(self):

@@ -119,10 +119,21 @@ def test_every_holds_the_gradient_between():
         )
 
 
-def test_bfloat16_updates_stay_bfloat16():
-    params = kernel_tree(dtype=jnp.bfloat16)
-    updates, _ = PENALTY.update(params, PENALTY.init(params), params)
-    assert updates["fc"]["kernel"].dtype == jnp.bfloat16
+@pytest.mark.parametrize("strength", [0.1, lambda count: jnp.float32(0.1)])
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("of_params", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("of_updates", [jnp.float32, jnp.bfloat16])
+def test_updates_keep_their_own_type(of_updates, of_params, every, strength):
+    """As in mixed precision, where they are not of the weights' type."""
+    penalty = sr.add_spectral_penalty(sr.log_stable_rank, strength, every=every)
+    params = kernel_tree(dtype=of_params)
+    updates = jax.tree.map(lambda leaf: leaf.astype(of_updates), params)
+    step = jax.jit(penalty.update)
+    added, state = step(updates, penalty.init(params), params)
+    assert added["fc"]["kernel"].dtype == of_updates
+    added, _ = step(added, state, params)
+    assert added["fc"]["kernel"].dtype == of_updates
+    assert step._cache_size() == 1  # what comes out goes in again without a compilation
 
 
 def test_finite_on_a_zero_layer():
