@@ -28,12 +28,15 @@ from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
 from ._power_law_distance import power_law_distance as power_law_distance
 from ._power_law_distance import rank_regression as rank_regression
+from ._products import products_only as products_only
 from ._reading import LayerReading as LayerReading
 from ._reading import explain_layers as explain_layers
 from ._sampled import sampled as sampled
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
+from ._sums import nuclear_norm as nuclear_norm
+from ._sums import orthogonality as orthogonality
 from ._transformation import SpectralPenaltyState as SpectralPenaltyState
 from ._transformation import add_spectral_penalty as add_spectral_penalty
 from ._trees import by_path as by_path
@@ -66,9 +69,12 @@ __all__ = [
     "log_stable_rank_ratio",
     "matrix_entropy",
     "norm_metric",
+    "nuclear_norm",
+    "orthogonality",
     "params_from_torch",
     "path_name",
     "power_law_distance",
+    "products_only",
     "rank_regression",
     "sampled",
     "smooth_hill",

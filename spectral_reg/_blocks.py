@@ -55,13 +55,15 @@ def gram_times(w: jax.Array, V: jax.Array, *, layout: Layout) -> jax.Array:
     return _everywhere(back, layout.rows, layout)
 
 
-def times(w: jax.Array, A: jax.Array, B: jax.Array, *, layout: Layout) -> jax.Array:
-    """A block of W A B^T, where w is one of W."""
-    if A.shape[-1] < w.shape[-1]:
+def times(w: jax.Array, A: jax.Array, B: jax.Array | None = None, *, layout: Layout) -> jax.Array:
+    """A block of W A B^T, or of W A for A ``[..., M, M]``, where w is one of W."""
+    if B is not None and A.shape[-1] < w.shape[-1]:
         product = _few_columns(w, A, layout)
         return jnp.einsum("...nk,...mk->...nm", product, _own_rows(B, w, layout), precision=HIGHEST)
     rows = _whole_rows(w, layout)
-    if rows.shape[-2] < rows.shape[-1]:
+    if B is None:
+        product = jnp.matmul(rows, A, precision=HIGHEST)
+    elif rows.shape[-2] < rows.shape[-1]:
         product = jnp.matmul(rows, A, precision=HIGHEST)
         product = jnp.einsum("...nk,...mk->...nm", product, B, precision=HIGHEST)
     else:

@@ -50,9 +50,9 @@ def gram_times(W: jax.Array, V: jax.Array) -> jax.Array:
     return stacked(partial(_on_blocks, blocks.gram_times, False))(W, V)
 
 
-def times(W: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
-    """W A B^T for A and B ``[..., M, K]``, lying as W does."""
-    return stacked(partial(_on_blocks, blocks.times, True))(W, A, B)
+def times(W: jax.Array, A: jax.Array, *B: jax.Array) -> jax.Array:
+    """W A B^T for A and B ``[..., M, K]``, or W A for A ``[..., M, M]``, lying as W does."""
+    return stacked(partial(_on_blocks, blocks.times, True))(W, A, *B)
 
 
 def cut(W: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
