@@ -3,15 +3,18 @@
 import jax
 import numpy as np
 import optax
+import pytest
 
 import spectral_reg as sr
 from examples.training import language_model
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def test_learns():
     train, held_out = language_model.texts()
     assert len(train) > 8 * len(held_out) > 0
-    graph, params = language_model.initial(num_blocks=2, width=32, context=32)
+    graph, params = language_model.initial(num_blocks=1, width=32, context=32)
     optimizer = optax.adam(1e-2)
     step = jax.jit(language_model.make_step(graph, optimizer))
     state, rng, losses = optimizer.init(params), np.random.default_rng(0), []
@@ -24,10 +27,10 @@ def test_learns():
 
 
 def test_the_scanned_model_is_the_same_function():
-    options = {"num_blocks": 3, "width": 16, "context": 8, "num_heads": 2}
+    options = {"num_blocks": 2, "width": 16, "context": 8, "num_heads": 2}
     graph, params = language_model.initial(**options)
     scanned_graph, scanned = language_model.initial(**options, scanned=True)
-    blocks = [params["blocks"][number] for number in range(3)]
+    blocks = [params["blocks"][number] for number in range(2)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
     assert jax.tree.structure(stacked) == jax.tree.structure(scanned["blocks"])
     train, _ = language_model.texts()
