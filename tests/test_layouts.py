@@ -87,7 +87,7 @@ def test_what_is_no_weight_matrix_says_why():
         "layers/ln_1/weight": (normal(12, 64), "the scale of a normalization"),
         "q/kernel": (np.ones((8, 8), np.int8), "of type int8, as quantized weights are"),
         "c/kernel": (np.ones((8, 8), complex), "of type complex128"),
-        "e/kernel": (np.ones((0, 8)), "empty"),
+        "e/kernel": (np.ones((0, 8)), "empty: its values are in another file"),
         "x/parametrizations/weight/original": (
             normal(4, 4), "reparametrized in a way that its names do not tell"
         ),

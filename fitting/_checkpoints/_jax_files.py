@@ -18,7 +18,7 @@ from spectral_reg._default_axes import Known
 from spectral_reg._live_layers import known_layers
 
 from ._errors import CheckpointError, missing_package, reading
-from ._naming import is_training_state, keys_in_order, natural_order
+from ._naming import is_average, is_training_state, keys_in_order, natural_order
 from ._tensor import Tensor, in_memory, merge, reason_of_type, without_values
 
 MSGPACK = ".msgpack"
@@ -68,17 +68,22 @@ def _described(tensor: Tensor, known: Known | None, stacked: sr.Stacked | None) 
 
 
 def _listed(tensors: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:
+    tensors = list(tensors)
+    first = {keys[0] for keys, _ in tensors}
     named = []
     for keys, tensor in tensors:
         if not tensor.reason and is_training_state(tuple(keys)):
             tensor = replace(tensor, reason="part of an optimizer's state, not a weight")
+        if not tensor.reason and is_average(tuple(keys), first):
+            tensor = replace(tensor, reason=f"a moving average of the weights, under {keys[0]!r}")
         named.append(("/".join(keys), tensor))
     return merge(named)
 
 
 def _leaf(leaf: Any) -> Tensor:
     if isinstance(leaf, np.ndarray | np.generic):
-        return in_memory(np.asarray(leaf))
+        array = np.asarray(leaf)
+        return replace(in_memory(array), identity=_place(array))
     if isinstance(leaf, jax.ShapeDtypeStruct):
         reason = "a shape without values"
         return without_values(leaf.shape, str(leaf.dtype), origin="", reason=reason)
@@ -88,7 +93,15 @@ def _leaf(leaf: Any) -> Tensor:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
         reason = f"of type {leaf.dtype}"
         return without_values(tuple(leaf.shape), str(leaf.dtype), origin="", reason=reason)
-    return Tensor(tuple(leaf.shape), str(leaf.dtype), partial(np.asarray, leaf))
+    return Tensor(tuple(leaf.shape), str(leaf.dtype), partial(np.asarray, leaf), identity=id(leaf))
+
+
+def _place(array: np.ndarray) -> tuple[Any, ...] | None:
+    """Where an array lies in memory, whichever way its axes are turned: tied weights lie there."""
+    if not array.size:
+        return None
+    steps = sorted(zip(array.shape, array.strides, strict=True))
+    return array.__array_interface__["data"][0], array.dtype.str, tuple(steps)
 
 
 def open_msgpack(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The names in a file as paths in Flax."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,9 @@ from ._tensor import Tensor, merge, transposed
 # The parts of a training state that are no weights: where its names begin, and anywhere in them.
 TRAINING = re.compile(r"(opt|optim|optimizers?|schedulers?|lr_schedulers?|scaler)(_\w*)?")
 OPTIMIZER = re.compile(r"opt_state|optimizers?|optimizer_states?|optimizer_state_dict")
+# Beside the weights, moving averages of theirs.
+AVERAGES = re.compile(r"(\w+_)?(ema|polyak)(_\w+)?|(avg|average|averaged)_(params|weights|model)")
+WEIGHTS = ("params", "model", "state_dict", "weights", "net")
 NUMBERS = re.compile(r"(\d+)")
 
 
@@ -55,6 +58,16 @@ def is_training_state(keys: tuple[str, ...]) -> bool:
     return any(OPTIMIZER.fullmatch(key) for key in keys[1:-1]) or bool(
         len(keys) > 1 and TRAINING.fullmatch(keys[0])
     )
+
+
+def is_average(keys: tuple[str, ...], beside: Collection[str]) -> bool:
+    """Whether keys lead into a copy of the weights that averages them over the training.
+
+    Args:
+        keys: Of a leaf.
+        beside: The first keys of all leaves.
+    """
+    return bool(AVERAGES.fullmatch(keys[0])) and any(name in beside for name in WEIGHTS)
 
 
 def keys_in_order(tree: Mapping[Any, Any]) -> list[Any]:

@@ -82,6 +82,8 @@ def _open_path(path: Path) -> dict[str, Tensor]:
         return open_orbax(path)
     if path.name.endswith(SAFETENSORS + INDEX):
         return flax_named(_weights(path, read_index(path, read_safetensors)))
+    if path.name.endswith(MSGPACK + INDEX):
+        return read_index(path, open_msgpack)
     if path.name.endswith(INDEX):
         return flax_named(_weights(path, read_index(path, read_torch)))
     if path.suffix not in FORMATS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._errors import reading
 from ._naming import natural_order
-from ._tensor import Tensor, without_values
+from ._tensor import Tensor, transposed, without_values
 
 SAFETENSORS = ".safetensors"
 KIND = "safetensors file"
@@ -37,7 +37,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     with reading(path, KIND):
         header, start = _read_header(path)
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None) or {}
         end = 0
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             end = _check_entry(name, entry, end)
@@ -45,7 +45,19 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         if end != size:
             raise ValueError(f"its tensors take {end} bytes, but {size} follow the header")
         names = sorted(header, key=natural_order)
-        return {name: _tensor(path, name, header[name], start) for name in names}
+        tensors = {name: _tensor(path, name, header[name], start) for name in names}
+        if metadata.get("format") != "mlx":
+            return tensors
+        return {name: _from_mlx(name, tensor) for name, tensor in tensors.items()}
+
+
+def _from_mlx(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in PyTorch's order: MLX has the inputs of a convolution last."""
+    has_window = tensor.ndim > 3 or (tensor.ndim == 3 and "conv" in name.lower())
+    if tensor.reason or not (has_window and name.endswith("weight")):
+        return tensor
+    window = tuple(range(1, tensor.ndim - 1))
+    return transposed(tensor, (0, tensor.ndim - 1, *window))
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

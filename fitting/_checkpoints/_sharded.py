@@ -13,7 +13,8 @@ INDEX = ".index.json"
 FAVOURITES = (
     "model.safetensors.index.json", "model.safetensors", "*.safetensors.index.json",
     "*.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin", "*.bin.index.json",
-    "*.bin", "*.pt", "*.pth", "*.th", "*.tar", "*.ckpt", "flax_model.msgpack", "*.msgpack",
+    "*.bin", "*.pt", "*.pth", "*.th", "*.tar", "*.ckpt", "flax_model.msgpack.index.json",
+    "flax_model.msgpack", "*.msgpack",
     "*.keras", "*.weights.h5", "*.h5", "*.hdf5", "*.npz", "*.onnx",
     "*.gguf",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """PyTorch files, without running a stranger's code."""
 
+import re
 import warnings
 import zipfile
 from functools import partial
@@ -23,6 +24,8 @@ from ._torch_tensors import (
 
 PICKLED = (".pt", ".pth", ".th", ".bin", ".tar", ".ckpt")
 KIND = "PyTorch file"
+# The class that torch names where it refuses a pickle.
+REFUSED = re.compile(r"GLOBAL ([\w.]+) was not")
 # From here on weights_only=True runs nothing of a file's.
 SAFE_TORCH = (2, 6)
 
@@ -119,9 +122,12 @@ def _load(path: Path, *, mmap: bool) -> Any:
     try:
         with torch.serialization.safe_globals(list(STAND_INS)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        found = REFUSED.search(str(error))
+        what = f"an object of the class {found[1]}" if found else "Python objects"
+        damaged = "" if found else "is damaged, or "
         raise ValueError(
-            "it is damaged, or holds Python objects beside its tensors, and those are never "
+            f"it {damaged}holds {what} beside its tensors, and those are never "
             "loaded. Where you trust its source, open it yourself and save the weights alone: "
             "torch.save(model.state_dict(), path)"
         ) from refused

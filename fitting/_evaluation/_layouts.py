@@ -134,7 +134,7 @@ def _reason_to_skip(tensor: Tensor, wanted: bool, no_matrix: str) -> str:
     if not _is_floating(tensor.dtype):
         return f"of type {tensor.dtype}"
     if 0 in tensor.shape:
-        return "empty"
+        return "empty: its values are in another file"
     if not wanted:
         return "not among the layers asked for"
     return ""
