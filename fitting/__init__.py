@@ -7,6 +7,7 @@ _requirements.check_installed()
 from ._comparison import Comparison as Comparison
 from ._comparison import compare as compare
 from ._comparison import compare_values as compare_values
+from ._comparison import load_comparison as load_comparison
 from ._evaluation import evaluate as evaluate
 from ._phase import Phase as Phase
 from ._phase import PhaseCuts as PhaseCuts
@@ -66,6 +67,7 @@ __all__ = [
     "fit_power_laws",
     "goodness_of_fit",
     "largest_eigenvalue_law",
+    "load_comparison",
     "load_report",
     "localization",
     "pool_spectra",

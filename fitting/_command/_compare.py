@@ -168,6 +168,8 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         console.print(f"\n* p < {SIGNIFICANT}, one test at a time.\n")
         for sentence in comparison.reading:
             console.print(f"- {escape(sentence)}", highlight=False)
+    for note in comparison.notes:
+        console.print(f"\n{escape(note)}.", highlight=False)
     if comparison.layers is not None and len(comparison.values) == 2:
         console.print()
         _show_layers(comparison.layers, console)

@@ -15,10 +15,10 @@ from ._sentences import read_comparison
 
 # The metric of the first paper, which every other one is held against.
 REFERENCE = "mean_alpha_hat"
-FORMAT = 1
+FORMAT = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compared:
     """The data of a comparison, which its figures are given; as of :class:`Comparison`."""
 
@@ -28,6 +28,14 @@ class Compared:
     layers: pd.DataFrame | None = None
     controls: tuple[str, ...] = ()
     reference: str = REFERENCE
+    notes: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Compared):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def reading(self) -> list[str]:
@@ -47,6 +55,7 @@ class Compared:
             "controls": list(self.controls),
             "reference": self.reference,
             "reading": self.reading,
+            "notes": list(self.notes),
         }
 
     def save(self, path: str | Path) -> Path:
@@ -55,3 +64,45 @@ class Compared:
         with written_whole(path) as partial:
             partial.write_text(json.dumps(self.to_dict(), indent=1))
         return path
+
+
+def load_compared(path: Path) -> Compared:
+    """Reads what :meth:`Compared.save` wrote; see :func:`fitting.load_comparison`."""
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(
+                f"{path} has format {content['format']}; expected {FORMAT}, so compare again"
+            )
+        quality = content["quality"]
+        return Compared(
+            _table(content["values"]),
+            None if quality is None else pd.Series(quality, dtype="float64"),
+            _table(content["table"]),
+            None if content["layers"] is None else layers_of_records(content["layers"]),
+            tuple(content["controls"]),
+            content["reference"],
+            tuple(content["notes"]),
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no comparison written by Comparison.save: {error!r}"
+        ) from error
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index").astype("float64")
+
+
+def layers_of_records(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The table of shared matrices from its rows, as :func:`nested_records` has them."""
+    index = pd.MultiIndex.from_tuples([(row["name"], row["index"]) for row in records])
+    columns = {
+        (quantity, model): [row[quantity][model] for row in records]
+        for quantity, models in records[0].items()
+        if isinstance(models, dict)
+        for model in models
+    }
+    table = pd.DataFrame(columns, index=index.set_names(["name", "index"]))
+    numbers = [column for column in columns if column[0] != "phase"]
+    return table.astype(dict.fromkeys(numbers, "float64"))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+import spectral_reg as sr
+
 from .._evaluation import evaluate
 from .._reports import Report, is_report, load_report
-from ._compared import REFERENCE, Compared
+from ._alignment import align
+from ._compared import REFERENCE, Compared, load_compared
+from ._described import comparison_html, describe_comparison
 from ._figures import plot_comparison
 from ._layer_changes import layer_changes
 from ._quality_table import check_quality, quality_table
@@ -22,7 +28,7 @@ CONTROLS = ("log_num_layers", "log_num_weights")
 REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Compared):
     """Models beside one another.
 
@@ -43,7 +49,15 @@ class Comparison(Compared):
             ``spectrum_change`` is relative to the first model. None where none is shared.
         controls: The columns of ``values`` that were held fixed.
         reference: The metric that the others are held against.
+        notes: How the matrices of differently named models were matched, and what stands against
+            it: which wrappers were left out of the names, or that no matrix is shared.
     """
+
+    def __repr__(self) -> str:
+        return "\n".join(describe_comparison(self))
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self)
 
     def plot(self, folder: str | Path) -> list[Path]:
         """Draws the figures into a folder, which is made where it is missing.
@@ -62,16 +76,24 @@ class Comparison(Compared):
 
 
 def compare(
-    reports: Mapping[str, Report | str | Path], *, quality: Mapping[str, float] | None = None
+    reports: Mapping[str, Any],
+    *,
+    quality: Mapping[str, float] | None = None,
+    conv: str | sr.ConvOperator = "slices",
+    axes: Any = None,
+    num_bootstrap: int = 0,
 ) -> Comparison:
     """Compares models by every summary metric, and each metric with the models' quality.
 
     Args:
-        reports: Names to reports, paths of saved reports (``.json``), or paths of checkpoints,
-            which are evaluated. At least two.
+        reports: Names to reports, to paths of saved reports (``.json``), or to whatever
+            :func:`evaluate` takes, live models among it. At least two.
         quality: Names to a number that is larger for a better model, such as test accuracy; names
             of other models may be among them. At least four models, which had better be of one
             task.
+        conv: As for :func:`evaluate`, for what is not a report yet.
+        axes: As for :func:`evaluate`, for what is not a report yet.
+        num_bootstrap: As for :func:`evaluate`, for what is not a report yet.
 
     Returns:
         A :class:`Comparison`: ``values``, ``table`` of statistics, and ``layers`` where the models
@@ -80,7 +102,6 @@ def compare(
     Raises:
         ValueError: If there are too few models, a name has no quality, a quality is not finite, or
             the reports are of different ``conv``.
-        TypeError: If what is given is neither a report nor a path.
         FileNotFoundError: If a path does not exist.
 
     Example:
@@ -99,6 +120,11 @@ def compare(
     measured weights: where these go with the quality as well as a metric does, the models do not
     show that the metric measures more than depth or size.
 
+    A matrix is the same in two models if its name is and its two sides are, whichever of them is
+    the input. What wraps a model counts for nothing (``model/``, ``module/``, ``_orig_mod/``,
+    ``_forward_module/``, ``base_model/model/`` in front, ``base_layer/`` inside), nor does what
+    transformers 5 calls otherwise in memory than in its files; ``notes`` says where that was so.
+
     Cost: for paths of checkpoints that of :func:`evaluate`; the statistics take no time beside it.
 
     References:
@@ -108,7 +134,8 @@ def compare(
         raise ValueError(f"{len(reports)} models to compare; expected at least 2")
     if quality is not None:
         check_quality(quality, list(reports))  # before the time that an evaluation takes
-    loaded = {name: _report(report) for name, report in reports.items()}
+    evaluate_alike = partial(evaluate, conv=conv, axes=axes, num_bootstrap=num_bootstrap)
+    loaded = {name: _report(report, evaluate_alike) for name, report in reports.items()}
     convs = {name: report.conv for name, report in loaded.items()}
     if len(set(convs.values())) > 1:
         raise ValueError(
@@ -119,7 +146,35 @@ def compare(
         orient="index",
     )
     comparison = compare_values(values, quality=quality, controls=CONTROLS)
-    return replace(comparison, layers=layer_changes(loaded))
+    keys, notes = align(loaded)
+    return replace(comparison, layers=layer_changes(loaded, keys), notes=notes)
+
+
+def load_comparison(path: str | Path) -> Comparison:
+    """Reads a comparison that :meth:`Comparison.save` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The :class:`Comparison`, equal to the one that was saved.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not such a comparison.
+
+    Example:
+        >>> import tempfile, numpy as np, fitting
+        >>> weights = np.random.default_rng(0).normal(size=(90, 60))
+        >>> first, second = {"fc": {"kernel": weights}}, {"fc": {"kernel": 2 * weights}}
+        >>> comparison = fitting.compare({"first": first, "second": second})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = comparison.save(f"{folder}/comparison.json")
+        ...     fitting.load_comparison(path) == comparison
+        True
+    """
+    compared = load_compared(Path(path))
+    return Comparison(**{field.name: getattr(compared, field.name) for field in fields(compared)})
 
 
 def compare_values(
@@ -172,14 +227,12 @@ def compare_values(
     return Comparison(values, chosen, table, None, tuple(controls), reference)
 
 
-def _report(report: Report | str | Path) -> Report:
+def _report(report: Any, evaluate_alike: Callable[..., Report]) -> Report:
     if isinstance(report, Report):
         return report
-    if not isinstance(report, str | Path):
-        came = type(report).__name__
-        raise TypeError(f"{came} to compare; expected reports, or paths; evaluate models first")
-    path = Path(report)
-    return load_report(path) if is_report(path) else evaluate(path, progress=False)
+    if isinstance(report, str | Path) and is_report(Path(report)):
+        return load_report(report)
+    return evaluate_alike(report, progress=False)
 
 
 def _sizes(report: Report) -> dict[str, float]:
