@@ -13,7 +13,7 @@ from examples.presenting.rows import Group, Row, measure, row, test_accuracy
 from examples.sweeping.cells import Cell
 from examples.training.config import Config
 from examples.training.networks import LAYERS
-from examples.training.penalties import ALPHA_TARGET, SPECTRAL
+from examples.training.penalties import POWER_LAWS, SPECTRAL
 
 
 class Claim(NamedTuple):
@@ -160,8 +160,8 @@ def explicit(runs: Mapping[str, Group], cells: Iterable[Cell[Config]]) -> list[C
 
 def _penalized_value(penalty: str, eigenvalues: np.ndarray) -> float:
     single = eigenvalues.astype(np.float32)
-    if penalty == "alpha_target":
-        return abs(float(sr.alpha.of_eigenvalues(single)) - ALPHA_TARGET)
+    if penalty in POWER_LAWS:
+        return float(sr.power_law_distance(POWER_LAWS[penalty]).of_eigenvalues(single))
     name = "log_stable_rank" if penalty == "stable_rank_hinge" else penalty
     return float(getattr(sr, name).of_eigenvalues(single))
 

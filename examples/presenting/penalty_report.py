@@ -21,7 +21,7 @@ from examples.sweeping import command
 from examples.sweeping.presets import seeds_of
 from examples.sweeping.stages import ENOUGH, Stages
 from examples.training.config import Config
-from examples.training.penalties import MULTIPLES
+from examples.training.penalties import MULTIPLES, POWER_LAWS
 from fitting import palette
 
 PHASES = tuple(figures.PHASES)[:6]
@@ -162,7 +162,7 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
             for multiple, config in now.search[penalty].items():
                 if config not in rows:
                     continue
-                x = multiple * 10 if penalty == "alpha_target" else multiple
+                x = multiple / 1000 if penalty in POWER_LAWS else multiple
                 for layer, shift in (("fc1", -0.16), ("fc2", 0.16)):
                     phase = rows[config].layers[layer].phase
                     seen.add(phase)
@@ -186,7 +186,7 @@ def draw_search(now: Stages, rows: dict[Config, Row], title: str) -> Figure:
         phases.set(
             xscale="log",
             title="Phase of FC1 (above) and FC2 (below)",
-            xlabel="strength, in units of its search (dropout: rate)",
+            xlabel="strength, in units of its search (dropout: rate; power laws: thousands)",
         )
         phases.xaxis.set_major_formatter("{x:g}")
         phases.xaxis.set_minor_formatter(NullFormatter())

@@ -15,12 +15,11 @@ import spectral_reg as sr
 from examples.training.config import Config
 from examples.training.networks import LAYERS
 
-SPECTRAL = ("spectral_norm", "log_stable_rank", "alpha_target", "alpha_hat", "stable_rank_hinge")
+# A tail of a given exponent, by the loss that the exact fit confirms.
+POWER_LAWS = {f"power_law_{alpha:g}": alpha for alpha in (2.5, 3.0, 4.0)}
+SPECTRAL = ("spectral_norm", "log_stable_rank", *POWER_LAWS, "alpha_hat", "stable_rank_hinge")
 PENALTIES = ("l2", "dropout", *SPECTRAL)
 
-# What FC1 and FC2 of MiniAlexNet have after 4 epochs on 5,000 CIFAR-10 images at b = 8 with
-# cross-entropy: 3.38 and 3.21 (`quick`, seed 0). Noise of their shapes has 8.2 and 4.5.
-ALPHA_TARGET = 3.3
 # Of the stable rank of noise of the same shape. The papers' FC1 comes down to it at b = 8.
 HINGE_SHARE = 0.5
 
@@ -33,8 +32,8 @@ def stable_rank_of_noise(shape: tuple[int, int]) -> float:
 
 def _metric(name: str, shape: tuple[int, int]) -> Callable[..., jax.Array]:
     match name:
-        case "alpha_target":
-            return sr.target(sr.alpha, ALPHA_TARGET)
+        case _ if name in POWER_LAWS:
+            return sr.power_law_distance(POWER_LAWS[name])
         case "stable_rank_hinge":
             bound = math.log(HINGE_SHARE * stable_rank_of_noise(shape))
             return sr.hinge(sr.log_stable_rank, above=bound)
@@ -116,7 +115,7 @@ MULTIPLES = {
     "dropout": (0.5, 0.2, 0.35, 0.7),
     "spectral_norm": (1.0, 0.1, 10.0, 100.0),
     "log_stable_rank": (1.0, 0.1, 10.0, 100.0),
-    "alpha_target": (0.1, 0.01, 1.0, 10.0),
+    **dict.fromkeys(POWER_LAWS, (1000.0, 100.0, 10.0, 10000.0)),
     "alpha_hat": (1.0, 0.1, 10.0, 100.0),
     "stable_rank_hinge": (1.0, 0.1, 10.0, 100.0),
 }
