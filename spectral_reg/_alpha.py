@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ._metrics import rank_tolerance, safe_log
+from ._metrics import rank_tolerance, relative, safe_log
 from ._spectral_metric import check_fraction, spectral_metric, tail_size, top_fraction
 
 Estimator = Callable[[jax.Array], jax.Array]
@@ -23,6 +23,7 @@ def reading(fraction: float, estimator: Estimator) -> Estimator:
 
 def hill_exponents(eigenvalues: jax.Array, k_low: int, k_high: int) -> jax.Array:
     """Hill's alpha with the k largest eigenvalues as the tail, for k_low <= k <= k_high."""
+    eigenvalues = relative(eigenvalues)
     top = eigenvalues[..., :1]
     # Zeros stand at the rank tolerance: it moves with lambda_max, so alpha stays scale-free.
     floor = jnp.where(top <= 0, 1, rank_tolerance(eigenvalues))
@@ -120,7 +121,7 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
 DEFAULT_ESTIMATOR = smooth_hill()
 
 
-@functools.partial(spectral_metric, fraction=top_fraction(DEFAULT_ESTIMATOR))
+@functools.partial(spectral_metric, fraction=top_fraction(DEFAULT_ESTIMATOR), scale_free=True)
 def alpha(eigenvalues: jax.Array, *, estimator: Estimator = DEFAULT_ESTIMATOR) -> jax.Array:
     r"""Exponent of the eigenvalue density, rho(l) ~ l^-alpha, smoothed.
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ._alpha import MAX_ALPHA, Estimator, hill_exponents
-from ._metrics import rank_tolerance
+from ._metrics import rank_tolerance, relative
 
 # Fits this flat are passed over, as powerlaw does: it drops those within 0.01 of its bound 1.01.
 MIN_SLOPE = 0.02
@@ -16,19 +16,21 @@ def _every_fit(eigenvalues: jax.Array) -> tuple[jax.Array, jax.Array]:
     The distance is infinite where the eigenvalue is no candidate: one of the two largest values,
     not the last of equal ones, or zero.
     """
-    num_eigenvalues = eigenvalues.shape[-1]
+    eigenvalues, num_eigenvalues = relative(eigenvalues), eigenvalues.shape[-1]
     alphas = hill_exponents(eigenvalues, 2, num_eigenvalues)
     floor = rank_tolerance(eigenvalues)
     log_values = jnp.log(jnp.maximum(eigenvalues, jnp.where(floor > 0, floor, 1)))
-    slopes, log_xmins = (alphas - 1)[..., :, None], log_values[..., 1:, None]
-    model = -jnp.expm1(-slopes * (log_values[..., None, :] - log_xmins))
+    in_tail = jnp.arange(num_eigenvalues)[None, :] <= jnp.arange(1, num_eigenvalues)[:, None]
+    excess = log_values[..., None, :] - log_values[..., 1:, None]
+    # Left out before the exponential, which overflows below xmin: 0 times infinity is NaN.
+    in_tail = jnp.broadcast_to(in_tail, excess.shape)
+    model = -jnp.expm1(-(alphas - 1)[..., :, None] * jnp.where(in_tail, excess, 0))
 
     at_least = jnp.sum(eigenvalues[..., None, :] >= eigenvalues[..., :, None], axis=-1)
     tail_sizes = jnp.arange(2, num_eigenvalues + 1, dtype=eigenvalues.dtype)[:, None]
     tail_sizes = jnp.broadcast_to(tail_sizes, model.shape)
     below = 1 - at_least[..., None, :].astype(eigenvalues.dtype) / tail_sizes
-    in_tail = jnp.arange(num_eigenvalues)[None, :] <= jnp.arange(1, num_eigenvalues)[:, None]
-    deviations = jnp.where(jnp.broadcast_to(in_tail, model.shape), jnp.abs(model - below), 0)
+    deviations = jnp.where(in_tail, jnp.abs(model - below), 0)
     distances = jnp.max(deviations, axis=-1)
 
     is_new = jnp.concatenate(
@@ -84,7 +86,7 @@ def frozen_csn() -> Estimator:
         alphas, distances = _every_fit(eigenvalues)
         best = jnp.argmin(jax.lax.stop_gradient(distances), axis=-1, keepdims=True)
         chosen = jnp.take_along_axis(alphas, best, axis=-1)[..., 0]
-        return _or_no_tail(chosen, distances)
+        return _or_no_tail(chosen, jnp.any(jnp.isfinite(distances), axis=-1), eigenvalues)
 
     return estimator
 
@@ -122,13 +124,17 @@ def soft_csn(temperature: float = 0.02) -> Estimator:
         _check_size(eigenvalues)
         alphas, distances = _every_fit(eigenvalues)
         usable = jnp.isfinite(distances)
-        weights = jax.nn.softmax(-distances / temperature, axis=-1, where=usable)
+        any_usable = jnp.any(usable, axis=-1, keepdims=True)
+        fits = jnp.where(usable, -distances, 0) / temperature
+        weights = jax.nn.softmax(fits, axis=-1, where=usable | ~any_usable)
         # Infinite distances have no weight, and their alphas may be capped: leave them out.
-        return _or_no_tail(jnp.sum(jnp.where(usable, weights * alphas, 0), axis=-1), distances)
+        soft = jnp.sum(jnp.where(usable, weights * alphas, 0), axis=-1)
+        return _or_no_tail(soft, any_usable[..., 0], eigenvalues)
 
     return estimator
 
 
-def _or_no_tail(alpha: jax.Array, distances: jax.Array) -> jax.Array:
-    none = jnp.all(jnp.isinf(distances), axis=-1)
-    return jnp.where(none, MAX_ALPHA, alpha)
+def _or_no_tail(alpha: jax.Array, any_usable: jax.Array, eigenvalues: jax.Array) -> jax.Array:
+    # No comparison is true of NaN, so that a spectrum of it looks like one without a tail.
+    none = jnp.where(jnp.isnan(jnp.sum(eigenvalues, axis=-1)), jnp.nan, MAX_ALPHA)
+    return jnp.where(any_usable & ~jnp.isnan(none), alpha, none)

@@ -1,5 +1,7 @@
 """Norms, ranks and the entropy of a spectrum."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -27,6 +29,16 @@ def rank_tolerance(eigenvalues: jax.Array) -> jax.Array:
     # A zero singular value comes out of `eigenvalues` at about eps sigma_max.
     precision = jnp.finfo(eigenvalues.dtype).eps
     return eigenvalues.shape[-1] * precision**2 * eigenvalues[..., :1]
+
+
+def relative(eigenvalues: jax.Array) -> jax.Array:
+    """Eigenvalues over the largest, which is held fixed; a zero spectrum as it is.
+
+    For scale-free functions: the derivative of a quotient squares what stands below, and the square
+    of an eigenvalue is soon no float32.
+    """
+    top = jax.lax.stop_gradient(eigenvalues[..., :1])
+    return eigenvalues / jnp.where(top <= 0, 1, top)
 
 
 @norm_metric
@@ -129,7 +141,7 @@ def log_frobenius_norm(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Ar
     return _log_norm(squared_norm)
 
 
-@norm_metric
+@functools.partial(norm_metric, scale_free=True)
 def stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Stable rank, a smooth count of the directions that carry the weight.
 
@@ -152,10 +164,12 @@ def stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
         Martin and Mahoney, Traditional and Heavy-Tailed Self Regularization, 2019, Section 2.
     """
     zero = lambda_max <= 0
-    return jnp.where(zero, 1, squared_norm / jnp.where(zero, 1, lambda_max))
+    # Over a number held fixed, for the derivative of a quotient squares what stands below.
+    unit = jax.lax.stop_gradient(jnp.where(zero, 1, lambda_max))
+    return jnp.where(zero, 1, (squared_norm / unit) / jnp.where(zero, 1, lambda_max / unit))
 
 
-@norm_metric
+@functools.partial(norm_metric, scale_free=True)
 def log_stable_rank(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
     r"""Natural logarithm of the stable rank: the default training penalty.
 
@@ -215,7 +229,7 @@ def log_stable_rank_ratio(squared_norm: jax.Array, lambda_max: jax.Array) -> jax
     return safe_log(squared_norm) * reciprocal
 
 
-@spectral_metric
+@functools.partial(spectral_metric, scale_free=True)
 def matrix_entropy(eigenvalues: jax.Array) -> jax.Array:
     r"""Entropy of the normalized spectrum, between 0 (rank one) and 1 (orthogonal).
 
@@ -240,6 +254,7 @@ def matrix_entropy(eigenvalues: jax.Array) -> jax.Array:
     References:
         Martin and Mahoney, Implicit Self-Regularization in Deep Neural Networks, 2021, Eq. 6.
     """
+    eigenvalues = relative(eigenvalues)
     empty = eigenvalues <= rank_tolerance(eigenvalues)
     rank = jnp.sum(~empty, axis=-1).astype(eigenvalues.dtype)
     total = jnp.sum(eigenvalues, axis=-1, keepdims=True)

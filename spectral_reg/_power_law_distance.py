@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._alpha import MAX_ALPHA, Estimator, reading
-from ._metrics import rank_tolerance
+from ._metrics import rank_tolerance, relative
 from ._spectral_metric import SpectralMetric, check_fraction, spectral_metric, tail_size
 
 
@@ -41,14 +41,13 @@ def _log_ranks(size: int) -> np.ndarray:
 
 def _tail(eigenvalues: jax.Array, fraction: float) -> _Tail:
     eigenvalues = jnp.asarray(eigenvalues)
-    eigenvalues = eigenvalues.astype(np.promote_types(eigenvalues.dtype, jnp.float32))
+    # Relative to the largest: what a constant adds is taken out again, and so costs no digits.
+    eigenvalues = relative(eigenvalues.astype(np.promote_types(eigenvalues.dtype, jnp.float32)))
     size = _size(fraction, eigenvalues.shape[-1])
-    largest, top = eigenvalues[..., :size], jax.lax.stop_gradient(eigenvalues[..., :1])
+    largest = eigenvalues[..., :size]
     # Zeros have no logarithm: they are no part of the tail, as in the exact fit. Not `largest >`,
     # which would take NaN for zero.
     above = ~(largest <= jax.lax.stop_gradient(rank_tolerance(eigenvalues)))
-    # Relative to the largest: what a constant adds is taken out again, and so costs no digits.
-    relative = jnp.where(above, largest, 1) / jnp.where(top > 0, top, 1)
     count = jnp.maximum(jnp.sum(above, axis=-1, keepdims=True), 1).astype(eigenvalues.dtype)
 
     def centred(values: jax.Array) -> jax.Array:
@@ -56,7 +55,11 @@ def _tail(eigenvalues: jax.Array, fraction: float) -> _Tail:
         return jnp.where(above, values - jnp.sum(values, axis=-1, keepdims=True) / count, 0)
 
     ranks = jnp.asarray(_log_ranks(size), eigenvalues.dtype)
-    return _Tail(centred(jnp.log(relative)), centred(jnp.broadcast_to(ranks, above.shape)), count)
+    return _Tail(
+        centred(jnp.log(jnp.where(above, largest, 1))),
+        centred(jnp.broadcast_to(ranks, above.shape)),
+        count,
+    )
 
 
 def rank_regression(fraction: float = 0.5) -> Estimator:
@@ -172,7 +175,7 @@ def power_law_distance(
         return jnp.where(outside, jnp.square(root - within), 0)
 
     distance.__name__ = distance.__qualname__ = "power_law_distance"
-    return spectral_metric(distance, fraction=fraction)
+    return spectral_metric(distance, fraction=fraction, scale_free=True)
 
 
 def sampled_distance(size: int, *, free: bool) -> float:

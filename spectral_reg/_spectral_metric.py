@@ -22,16 +22,21 @@ class SpectralMetric(Protocol):
         of_eigenvalues: From eigenvalues ``[..., M]``, descending, to ``[...]``.
         fraction: Share of the spectrum, from the top, that it reads with its options as they are by
             default. What stands below may be anything, such as zeros; the length M counts.
+        scale_free: Whether W and c W have the same value.
     """
 
     of_eigenvalues: FunctionOfEigenvalues
     fraction: float
+    scale_free: bool
 
     def __call__(self, W: jax.Array, **options: Any) -> jax.Array: ...
 
 
 def spectral_metric(
-    function_of_eigenvalues: FunctionOfEigenvalues, *, fraction: float | None = None
+    function_of_eigenvalues: FunctionOfEigenvalues,
+    *,
+    fraction: float | None = None,
+    scale_free: bool = False,
 ) -> SpectralMetric:
     """Makes a metric of matrices from a function of their eigenvalues.
 
@@ -43,6 +48,8 @@ def spectral_metric(
         fraction: Share of the spectrum, from the top, that the function reads: the largest
             M - int((1 - fraction) M), at least 3. By default what the function itself says by an
             attribute of this name, as the estimators of alpha do, and otherwise 1.
+        scale_free: Whether W and c W have the same value. W is then first divided by a power of two
+            near its largest element, so that no square of it overflows.
 
     Returns:
         The metric: ``[..., rows, cols]`` to ``[...]``. It keeps ``function_of_eigenvalues`` as its
@@ -67,17 +74,19 @@ def spectral_metric(
 
     @functools.wraps(function_of_eigenvalues)
     def metric(W: jax.Array, **options: Any) -> jax.Array:
-        return function_of_eigenvalues(eigenvalues(W), **options)
+        W = as_matrices(W)
+        return function_of_eigenvalues(eigenvalues(_scaled(W) if scale_free else W), **options)
 
     signature = inspect.signature(function_of_eigenvalues)
     first, *rest = signature.parameters.values()
     metric.__signature__ = signature.replace(parameters=[first.replace(name="W"), *rest])  # type: ignore[attr-defined]
     metric.of_eigenvalues = function_of_eigenvalues  # type: ignore[attr-defined]
     metric.fraction = read  # type: ignore[attr-defined]
+    metric.scale_free = scale_free  # type: ignore[attr-defined]
     return cast(SpectralMetric, metric)
 
 
-def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
+def norm_metric(function_of_norms: FunctionOfNorms, *, scale_free: bool = False) -> SpectralMetric:
     """Makes a metric of matrices from a function of their Frobenius norm and largest eigenvalue.
 
     ``metric(W) = function_of_norms(||W||_F^2, lambda_max)``
@@ -88,6 +97,7 @@ def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
     Args:
         function_of_norms: Takes the squared Frobenius norm and lambda_max, each ``[...]``, and
             gives ``[...]``.
+        scale_free: As for :func:`spectral_metric`.
 
     Returns:
         The metric, as :func:`spectral_metric` makes it, with ``of_norms`` beside
@@ -112,13 +122,23 @@ def norm_metric(function_of_norms: FunctionOfNorms) -> SpectralMetric:
     @functools.wraps(function_of_norms)
     def metric(W: jax.Array) -> jax.Array:
         W = as_matrices(W)
+        W = _scaled(W) if scale_free else W
         return function_of_norms(jnp.sum(W * W, axis=(-2, -1)), largest_eigenvalue(W))
 
     del metric.__wrapped__  # its signature is of W, not of norms
     metric.of_eigenvalues = of_eigenvalues  # type: ignore[attr-defined]
     metric.of_norms = function_of_norms  # type: ignore[attr-defined]
-    metric.fraction = 1.0  # type: ignore[attr-defined]
+    metric.fraction, metric.scale_free = 1.0, scale_free  # type: ignore[attr-defined]
     return cast(SpectralMetric, metric)
+
+
+def _scaled(W: jax.Array) -> jax.Array:
+    """W over a power of two, which costs no digits, so that its largest element is about 1."""
+    kind = jnp.finfo(W.dtype)
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(W)), axis=(-2, -1), keepdims=True)
+    scale = jax.lax.reduce_precision(jnp.clip(largest, kind.tiny, kind.max / 4), kind.nexp, 0)
+    # A zero matrix stays one; what is not finite stays so, by its own elements.
+    return W / jnp.where((largest > 0) & jnp.isfinite(largest), scale, 1)
 
 
 def check_fraction(name: str, fraction: float) -> None:
@@ -147,12 +167,19 @@ def top_fraction(metric: Callable) -> float:
     return getattr(metric, "fraction", 1.0)
 
 
+def is_scale_free(metric: Metric) -> bool:
+    """Whether the metric says that it has one value for W and c W."""
+    return getattr(getattr(metric, "func", metric), "scale_free", False)
+
+
 def resolved(metric: Metric) -> Metric:
     """The metric, with its options bound where it is a ``functools.partial`` of one."""
     if isinstance(metric, functools.partial) and hasattr(metric.func, "of_eigenvalues"):
         bound = functools.partial(metric.func.of_eigenvalues, **metric.keywords)
         functools.update_wrapper(bound, metric.func.of_eigenvalues)
-        return spectral_metric(bound, fraction=top_fraction(metric))
+        return spectral_metric(
+            bound, fraction=top_fraction(metric), scale_free=is_scale_free(metric)
+        )
     return metric
 
 
@@ -173,11 +200,15 @@ def then(metric: Metric, function: Callable[[jax.Array], jax.Array]) -> Metric:
     metric = resolved(metric)
     if hasattr(metric, "of_norms"):
         of_norms = metric.of_norms
-        return norm_metric(lambda squared_norm, top: function(of_norms(squared_norm, top)))
+        return norm_metric(
+            lambda squared_norm, top: function(of_norms(squared_norm, top)),
+            scale_free=is_scale_free(metric),
+        )
     if hasattr(metric, "of_eigenvalues"):
         of_eigenvalues = metric.of_eigenvalues
         return spectral_metric(
             lambda eigenvalues: function(of_eigenvalues(eigenvalues)),
             fraction=top_fraction(metric),
+            scale_free=is_scale_free(metric),
         )
     return lambda W: function(metric(W))
