@@ -1,10 +1,11 @@
 """Does the exact fit confirm the exponent that a loss was asked for?
 
-    python -m benchmarks.steering --data-dir FOLDER [--runs 100] [--adam-runs 100 20 10 2 2 1]
+    python -m benchmarks.steering --data-dir FOLDER [--runs 100] [--adam-runs 20 5 2 1 1 1]
 
 Each run takes a matrix, random or trained, and descends on one loss alone; then CSN's fit says what
 became of the spectrum. A run is confirmed where alpha lies within 0.1 of the target, or within one
-standard error if that is larger, with a p-value above 0.1 and a valid fit.
+standard error if that is larger, with a p-value above 0.1 and a valid fit. The losses that are not
+recommended have a tenth of the runs.
 
 SGD with momentum does not turn the singular vectors, for a gradient of a function of the
 eigenvalues is U diag V^T: its runs are on the singular values alone, which is exact and needs no
@@ -31,7 +32,7 @@ import optax
 from tqdm import tqdm
 
 import fitting
-from benchmarks.steering_losses import LOSSES, Metric
+from benchmarks.steering_losses import LOSSES, RECOMMENDED, Metric
 from benchmarks.trained_matrices import trained_matrices
 
 SHAPES = ((64, 64), (384, 192), (512, 256), (4096, 384), (768, 768), (3072, 768))
@@ -41,9 +42,9 @@ NOISE = 0.01  # of a trained matrix' norm, so that its runs differ
 MATRIX_LOSSES = tuple(LOSSES)[:9]
 
 
-def adam(W: jax.Array, metric: Metric) -> np.ndarray:
-    """The spectrum after `ADAM_STEPS` of Adam on the matrix."""
-    rate = 0.01 * float(jnp.sqrt(jnp.mean(W**2)))
+def adam(W: jax.Array, metric: Metric) -> jax.Array:
+    """The matrix after `ADAM_STEPS` of Adam on the matrix."""
+    rate = 0.01 * jnp.sqrt(jnp.mean(W**2))
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, ADAM_STEPS))
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
@@ -116,7 +117,7 @@ def singular_values(W: np.ndarray) -> np.ndarray:
 
 
 def work(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows that are wanted, cheap ones first."""
+    """All rows that are wanted."""
     adam_runs = dict(zip(SHAPES, options.adam_runs, strict=True))
     rows = [
         {"optimizer": optimizer, "shape": shape, "start": start, "loss": loss, "target": target}
@@ -126,9 +127,10 @@ def work(options: argparse.Namespace) -> list[dict[str, Any]]:
         )
     ]
     for row in rows:
-        slow = row["loss"].endswith("_csn()")
         runs = options.runs if row["optimizer"] == "sgd" else adam_runs[row["shape"]]
-        row["runs"] = min(runs, max(1, 2 * 384 // min(row["shape"]))) if slow else runs
+        if row["loss"] != RECOMMENDED:
+            runs = -(-runs // 10)
+        row["runs"] = runs
     return [
         row
         for row in rows
@@ -136,21 +138,33 @@ def work(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def run(row: dict[str, Any], trained: dict[tuple[int, int], np.ndarray]) -> list[dict[str, Any]]:
+class Runner:
     """Descends from every start of a row, and judges each end."""
-    metric = LOSSES[row["loss"]](row["target"])
-    matrix = trained[row["shape"]] if row["start"] == "trained" else None
-    matrices = starts(row["shape"], matrix, row["runs"])
-    if row["optimizer"] == "adam":
-        descend = jax.jit(lambda W: adam(W, metric))
-        ends = [singular_values(descend(jnp.asarray(W, jnp.float32))) for W in matrices]
-    else:
-        descend = jax.jit(jax.vmap(lambda sigma: sgd(sigma, metric)))
-        sigmas = jnp.asarray(np.stack([singular_values(W) for W in matrices]), jnp.float32)
-        # A search for xmin takes M^2 numbers a run.
-        parts = np.array_split(sigmas, max(1, len(sigmas) // 10))
-        ends = list(np.concatenate([np.asarray(descend(part)) for part in parts]))
-    return [judge(end, row["target"]) for end in ends]
+
+    def __init__(self, trained: dict[tuple[int, int], np.ndarray]):
+        self.trained = trained
+        self.spectra: dict[tuple, np.ndarray] = {}
+
+    def starts(self, row: dict[str, Any]) -> list[np.ndarray]:
+        """The matrices of a row."""
+        trained = self.trained[row["shape"]] if row["start"] == "trained" else None
+        return starts(row["shape"], trained, row["runs"])
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """What the exact fit says of each run."""
+        metric = LOSSES[row["loss"]](row["target"])
+        if row["optimizer"] == "adam":
+            descend = jax.jit(lambda W: adam(W, metric))
+            ends = [singular_values(descend(jnp.asarray(W))) for W in self.starts(row)]
+        else:
+            key = (row["shape"], row["start"], row["runs"])
+            if key not in self.spectra:
+                self.spectra[key] = np.stack([singular_values(W) for W in self.starts(row)])
+            descend = jax.jit(jax.vmap(lambda sigma: sgd(sigma, metric)))
+            # In parts, for a search for xmin takes M^2 numbers a run.
+            parts = np.array_split(self.spectra[key], max(1, row["runs"] // 10))
+            ends = [end for part in parts for end in np.asarray(descend(jnp.asarray(part)))]
+        return [judge(end, row["target"]) for end in ends]
 
 
 def print_table(done: dict[str, list[dict[str, Any]]]) -> None:
@@ -185,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--adam-runs",
         type=int,
         nargs=len(SHAPES),
-        default=[100, 20, 10, 2, 2, 1],
+        default=[20, 5, 2, 1, 1, 1],
         help="runs by Adam at each shape: " + ", ".join(f"{n} x {m}" for n, m in SHAPES),
     )
     parser.add_argument("--losses", nargs="*", choices=LOSSES, help="default: all")
@@ -197,11 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             done[record["row"]] = record["results"]
+    run = Runner(trained)
     wanted, end = work(options), time.monotonic() + options.seconds
     for row in tqdm(wanted, desc="rows", mininterval=10):
         key = json.dumps(row)
         if key not in done and time.monotonic() < end:
-            done[key] = run(row, trained)
+            done[key] = run(row)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"row": key, "results": done[key]}) + "\n")
     keys = [json.dumps(row) for row in wanted]
