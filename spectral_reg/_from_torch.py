@@ -163,7 +163,8 @@ def _place(name: str, shapes: Mapping[str, Shape], kind: str) -> FlaxPlace:
 
 def _kind(module: str, shape: Shape, bias: Shape) -> str:
     """What the layer of a weight is, from its name, its shape and the bias beside it."""
-    *parents, layer = ["", *(part for part in module.split(".") if not part.isdecimal())]
+    named = (p for p in module.split(".") if not p.isdecimal() and p != "base_layer")
+    *parents, layer = ["", *named]
     if len(shape) == 2 and not bias:
         is_embedding = EMBEDDING.fullmatch(layer.rstrip("0123456789")) and not PATCHES.match(layer)
         return "embedding" if is_embedding else ""

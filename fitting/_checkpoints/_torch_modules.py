@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from spectral_reg._from_torch import strip_prefixes
+
 from ._naming import flax_named
 from ._quantized import read_quantized
 from ._tensor import Tensor
@@ -62,6 +64,22 @@ def open_torch_module(module: Any) -> dict[str, Tensor]:
         reason = f"a part of {parts[name]}" if name in parts else tensor.reason
         described[name] = replace(tensor, kind=kind, groups=groups, reason=reason)
     return flax_named(described) | others
+
+
+def live_adapters(model: Any) -> dict[str, dict[str, Any]]:
+    """What the layers of PEFT in a live model say of their adapters, by layer and adapter."""
+    if not is_torch_module(model):
+        return {}
+    found: dict[str, dict[str, Any]] = {"scaling": {}, "num_experts": {}}
+    for name, layer in model.named_modules():
+        scaling = getattr(layer, "scaling", None)
+        if hasattr(layer, "lora_A") and isinstance(scaling, dict):
+            (short,) = strip_prefixes({f"{name}.scaling": layer})
+            path = short.removesuffix(".scaling").replace(".", "/")
+            for adapter, factor in scaling.items():
+                found["scaling"][f"{path}/{adapter}"] = factor
+                found["num_experts"][f"{path}/{adapter}"] = getattr(layer, "num_experts", 1)
+    return found
 
 
 def _computed(parametrization: Any) -> Any:

@@ -1,34 +1,16 @@
-"""Weights that a file holds in several tensors: low-rank adapters and reparametrizations."""
+"""Weights that a file holds in several tensors, such as reparametrized ones."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._checkpoints import Tensor
-
-# PEFT with and without the adapter's name, embeddings, Kohya and diffusers, Flax.
-LORA = re.compile(
-    r"(?P<module>.*?)/?(?P<first>lora_A|lora_embedding_A|lora_down|lora_a|lora/down)"
-    r"(?P<adapter>/(?!kernel$|weight$|embedding$|value$)[^/]+)?(?P<leaf>/kernel|/weight)?"
-)
-SECOND = {
-    "lora_A": "lora_B", "lora_embedding_A": "lora_embedding_B", "lora_down": "lora_up",
-    "lora_a": "lora_b", "lora/down": "lora/up",
-}  # fmt: skip
+from ._adapters import Composite, adapter_reason, low_rank
 
 Tensors = Mapping[str, Tensor]
-
-
-class Composite(NamedTuple):
-    """A weight, and the tensors that it is made of."""
-
-    name: str
-    tensor: Tensor
-    sources: tuple[str, ...]
 
 
 def compose(
@@ -38,7 +20,7 @@ def compose(
 
     Args:
         tensors: By path.
-        adapter: What ``adapter_config.json`` says.
+        adapter: What ``adapter_config.json`` says, or a live model; see :func:`low_rank`.
 
     Returns:
         All tensors, and for those that are part of another its name as a reason to skip them.
@@ -46,7 +28,7 @@ def compose(
     composites: dict[str, Composite] = {}
     for name in tensors:
         for composite in (
-            *_low_rank(name, tensors, adapter),
+            *low_rank(name, tensors, adapter),
             *_weight_norm(name, tensors),
             *_spectral_norm(name, tensors),
             *_pruned(name, tensors),
@@ -66,90 +48,9 @@ def compose(
         known = name in reasons or tensors[name].reason
         if name.endswith("parametrizations/weight/original") and not known:
             reasons[name] = "reparametrized in a way that its names do not tell"
+        elif not known and (reason := adapter_reason(name)):
+            reasons[name] = reason
     return composed, reasons
-
-
-def _low_rank(name: str, tensors: Tensors, adapter: Mapping[str, Any]) -> Iterator[Composite]:
-    match = LORA.fullmatch(name)
-    if not match:
-        return
-    module, first, last = match["module"], match["first"], match["leaf"] or ""
-    label = match["adapter"] or ""
-    other = "/".join(filter(None, (module, SECOND[first] + label + last)))
-    A, B = tensors[name], tensors.get(other)
-    if B is None or A.reason or B.reason or A.ndim < 2 or B.ndim < 2:
-        return
-    # lora_a and what flax_path knows are [in, r] and [r, out]; the rest is PyTorch's, [r, in].
-    flax = first == "lora_a" or last == "/kernel"
-    if not flax and A.ndim > 2:
-        return
-    shape_a, shape_b = (A.shape, B.shape) if flax else (A.shape[::-1], B.shape[::-1])
-    rank = shape_a[-1]
-    if shape_b[-2] != rank or np.prod(shape_b[:-2]) != 1:
-        return
-    rows, cols = int(np.prod(shape_a[:-1])), shape_b[-1]
-    alpha = tensors.get("/".join(filter(None, (module, "alpha"))))
-    read_alpha: Callable[[], Any] | None = alpha.read if alpha and not alpha.reason else None
-    factor = 1.0 if first == "lora_a" else _factor(module, rank, adapter)
-    kind = "lora" if factor is not None or read_alpha else "lora, alpha not known"
-    read, product = (
-        partial(how, A.read, B.read, flax, factor, read_alpha)
-        for how in (_read_low_rank, _read_product)
-    )
-    joint = "/".join(filter(None, (module, "lora" + label)))
-    sources = (name, other) if read_alpha is None else (name, other, f"{module}/alpha")
-    tensor = Tensor((rows, cols), A.dtype, read, kind=kind, read_product=product)
-    yield Composite(joint, tensor, sources)
-
-
-def _factor(module: str, rank: int, adapter: Mapping[str, Any]) -> float | None:
-    """Alpha / r, or alpha / sqrt(r) for rsLoRA, as PEFT has it; None where it does not say."""
-    alpha = adapter.get("lora_alpha")
-    for pattern, special in (adapter.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module.replace("/", ".")):
-            alpha = special
-    if not isinstance(alpha, (int, float)):
-        return None
-    return alpha / (rank**0.5 if adapter.get("use_rslora") else rank)
-
-
-def _read_low_rank(
-    read_a: Callable[[], np.ndarray],
-    read_b: Callable[[], np.ndarray],
-    flax: bool,
-    factor: float | None,
-    read_alpha: Callable[[], Any] | None,
-) -> np.ndarray:
-    """A matrix of r rows with the nonzero singular values of the product, which is never formed."""
-    A, B, scale = _read_factors(read_a, read_b, flax, factor, read_alpha)
-    if not (np.isfinite(A).all() and np.isfinite(B).all()):
-        return np.full((A.shape[1],) * 2, np.nan)
-    R_a, R_b = (np.asarray(np.linalg.qr(side, mode="r")) for side in (A, B.T))
-    core: np.ndarray = R_a @ R_b.T
-    return core * scale
-
-
-def _read_product(*factors: Any) -> np.ndarray:
-    """The product [in, out] as the model adds it."""
-    A, B, scale = _read_factors(*factors)
-    product: np.ndarray = (A * scale) @ B
-    return product
-
-
-def _read_factors(
-    read_a: Callable[[], np.ndarray],
-    read_b: Callable[[], np.ndarray],
-    flax: bool,
-    factor: float | None,
-    read_alpha: Callable[[], Any] | None,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    A, B = (np.asarray(read(), dtype=np.float64) for read in (read_a, read_b))
-    if not flax:
-        A, B = A.T, B.T
-    A, B = A.reshape(-1, A.shape[-1]), B.reshape(-1, B.shape[-1])
-    if read_alpha is not None:
-        factor = float(read_alpha()) / A.shape[1]
-    return A, B, 1.0 if factor is None else factor
 
 
 def _weight_norm(name: str, tensors: Tensors) -> Iterator[Composite]:

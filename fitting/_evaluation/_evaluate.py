@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 import spectral_reg as sr
 
-from .._checkpoints import open_checkpoint
+from .._checkpoints import live_adapters, open_checkpoint
 from .._reports import FORMAT, Report, make_report
 from ._change import changes
 from ._execution import run
@@ -137,7 +138,10 @@ def evaluate(
     config = _configuration(model_or_path)
     todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
     if base is not None and todo.units:
-        base_tensors = open_checkpoint(base)
+        # What is tied in the base need not be so in the model: there each stands for itself.
+        base_tensors = {
+            name: replace(tensor, identity=None) for name, tensor in open_checkpoint(base).items()
+        }
         todo = changes(todo, tensors, plan(base_tensors, conv=conv, config=_configuration(base)))
     if not todo.units:
         raise ValueError(_nothing_to_measure(model_or_path, todo))
@@ -215,7 +219,8 @@ def _configuration(model_or_path: Any) -> dict[str, Any]:
         inner = getattr(model_or_path, "module", model_or_path)
         found: Any = getattr(model_or_path, "config", getattr(inner, "config", None))
         found = found.to_dict() if hasattr(found, "to_dict") else found
-        return dict(found) if isinstance(found, Mapping) else {}
+        config = dict(found) if isinstance(found, Mapping) else {}
+        return config | {"adapter": live_adapters(model_or_path)}
     path = Path(model_or_path)
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / "config.json")

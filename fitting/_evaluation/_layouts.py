@@ -1,7 +1,8 @@
 """What each tensor of a model is: a weight to measure and how it is laid out, or why not."""
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -72,11 +73,11 @@ def plan(
     check_patterns(layers or (), set().union(*labels.values()), "layers")
     argument = read_axes(axes, composed, [*composed])
     told = {n: t.stacked for n, t in composed.items() if t.stacked} | argument.of(composed)
-    readings = read_leaves(
-        shapes,
-        known={n: Known(t.kind, t.groups, t.axes, t.wrapped) for n, t in composed.items()},
-        told=told,
-    )
+    bare = _without_adapters(shapes)
+    known = {bare[n]: Known(t.kind, t.groups, t.axes, t.wrapped) for n, t in composed.items()}
+    bare_shapes = {bare[name]: shape for name, shape in shapes.items()}
+    read = read_leaves(bare_shapes, known=known, told={bare[name]: t for name, t in told.items()})
+    readings = {name: read[bare[name]] for name in shapes}
     asked = argument.asked_for({n: r.reason for n, r in readings.items() if r.axes})
     units = []
     skipped = {}
@@ -99,7 +100,7 @@ def plan(
             tensor = replace(tensor, read=partial(_made, form, sources))
         split = None
         if name not in told:
-            reading, split = known_layout(name, reading, shapes, config)
+            reading, split = known_layout(bare[name], reading, bare_shapes, config)
         unit = _unit(name, tensor, reading, split, conv)
         if name in places:
             kind = "experts" if unit.kind == "dense" else unit.kind
@@ -108,6 +109,13 @@ def plan(
     # The rows of one name together, as in a stack.
     first = {unit.name: number for number, unit in reversed([*enumerate(units)])}
     return Plan(tuple(sorted(units, key=lambda unit: first[unit.name])), skipped)
+
+
+def _without_adapters(names: Iterable[str]) -> dict[str, str]:
+    """The names as they were before adapters wrapped the layers, where that keeps them apart."""
+    bare = {name: name.replace("/base_layer/", "/").replace("/base_layer/", "/") for name in names}
+    count = Counter(bare.values())
+    return {name: short if count[short] == 1 else name for name, short in bare.items()}
 
 
 def _made(form: Form, reads: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
