@@ -69,8 +69,8 @@ def doubt(name: str, shapes: Mapping[str, Shape], layout: Layout) -> Doubt | Non
 def _neighbour(name: str, shapes: Mapping[str, Shape]) -> tuple[str, int | None]:
     """A bias or scale of two axes around a weight, and the axis that all leaves there share."""
     parts = name.split("/")
-    for length in range(len(parts) - 1, 0, -1):
-        prefix = "/".join(parts[:length]) + "/"
+    for length in range(len(parts) - 1, -1, -1):
+        prefix = "".join(f"{part}/" for part in parts[:length])
         around = {
             other: shape
             for other, shape in shapes.items()
