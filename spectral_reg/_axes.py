@@ -141,6 +141,15 @@ def arrange(name: str, leaf: Any, axes: MatrixAxes) -> tuple[Any, int, int]:
     return array.transpose(order), len(batch) + (roles.num_parts > 1), len(window)
 
 
+def arranged_shape(name: str, shape: Shape, axes: MatrixAxes) -> Shape:
+    """The shape that :func:`arrange` gives."""
+    roles = _roles(name, shape, axes)
+    batch, window = (tuple(shape[axis] for axis in part) for part in (roles.batch, roles.window))
+    rows, cols = (math.prod(shape[axis] for axis in part) for part in (roles.rows, roles.cols))
+    num = max(roles.groups, roles.num_parts)
+    return (*batch, *((num,) if num > 1 else ()), *window, rows, cols // num)
+
+
 def _roles(name: str, shape: Shape, axes: MatrixAxes) -> Roles:
     ndim = len(shape)
     came = f"axes gives {name!r} of shape {shape} {axes}"

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-
-from ._axes import MatrixAxes, Shape, among, arrange, part_names
+from ._axes import MatrixAxes, Shape, among, arranged_shape, part_names
 from ._axes_argument import Axes, ResolvedAxes, Stacked, Told, partition_names, read_axes, without
 from ._default_axes import Known, default_layout
 from ._leaf_names import IN_A_NORM, MATRIX_NAMES, VECTOR, reason_to_leave_out
 from ._live_layers import known_layers
 from ._reparametrized import Form, Reparametrized, forms_by_name
-from ._stacked_axes import Doubt, doubt
+from ._stacked_axes import Doubt, branches, doubt
 from ._trees import Mask, PathMask, PyTree, masked_names, named_leaves
 
 AS_TOLD = "as axes says"
@@ -64,7 +62,7 @@ def read_leaves(
         for name, shape in shapes.items()
     }
     own = {name: shape for name, (shape, _) in reduced.items()}
-    forms = forms_by_name(shapes)
+    forms, around = forms_by_name(shapes), branches(own)
     parts = {part: name for name, form in forms.items() for part in form.sources[1:]}
     readings = {}
     for name, shape in shapes.items():
@@ -85,7 +83,7 @@ def read_leaves(
             continue
         layout = default_layout(name, own, inside)
         settled = name in told or inside.axes is not None
-        against = None if settled else doubt(name, own, layout)
+        against = None if settled else doubt(name, own, layout, around)
         axes, left = layout.axes, reduced[name][1]
         if left is not None:
             axes = among(axes, left, len(shape))
@@ -257,9 +255,7 @@ def explain_layers(
             reason = reading.reason or NOT_SELECTED
             explained[name] = LayerReading(reading.shape, (), "", (), reason)
             continue
-        shape = jax.eval_shape(
-            lambda leaf, name=name, axes=reading.axes: arrange(name, leaf, axes)[0], leaves[name]
-        ).shape
+        shape = arranged_shape(name, reading.shape, reading.axes)
         rule = f"in doubt: {reading.doubt.reason}" if reading.doubt else reading.rule
         parts = part_names(reading.axes)
         explained[name] = LayerReading(reading.shape, shape, reading.kind, parts, rule)

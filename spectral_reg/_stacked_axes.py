@@ -1,6 +1,6 @@
 """Layers stacked along another axis than the first, seen in the shapes of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ._axes import MatrixAxes, Shape, among
@@ -24,7 +24,39 @@ class Doubt(NamedTuple):
     axes: MatrixAxes
 
 
-def doubt(name: str, shapes: Mapping[str, Shape], layout: Layout) -> Doubt | None:
+class Branch(NamedTuple):
+    """What the leaves under one path have in common.
+
+    Attributes:
+        first: Their sizes along the first axis.
+        second: Their sizes along the second.
+        vectors: The biases and scales of two axes among them.
+    """
+
+    first: set[int]
+    second: set[int]
+    vectors: list[str]
+
+
+def branches(shapes: Mapping[str, Shape]) -> dict[str, Branch]:
+    """The branches of a model in which every leaf has two axes or more, as in a stack."""
+    found: dict[str, Branch] = {}
+    for name, shape in shapes.items():
+        if not shape or _is_of_heads(name, shapes):
+            continue
+        for prefix in _prefixes(name):
+            branch = found.setdefault(prefix, Branch(set(), set(), []))
+            # -1: a vector of one axis, and so no stack.
+            branch.first.add(shape[0] if len(shape) > 1 else -1)
+            branch.second.add(shape[1] if len(shape) > 1 else -1)
+            if len(shape) == 2 and not branch.vectors and _is_vector(name):
+                branch.vectors.append(name)
+    return {prefix: branch for prefix, branch in found.items() if -1 not in branch.first}
+
+
+def doubt(
+    name: str, shapes: Mapping[str, Shape], layout: Layout, around: Mapping[str, Branch]
+) -> Doubt | None:
     """Whether the first axis of a weight may not be that of a stack.
 
     The leaves around it tell, if there are biases or scales of two axes among them: of a stack,
@@ -35,56 +67,64 @@ def doubt(name: str, shapes: Mapping[str, Shape], layout: Layout) -> Doubt | Non
     shape = shapes[name]
     if len(shape) < 3 or layout.kind not in ("", "dense", "conv"):
         return None
-    other = {
-        one: (its[0], *its[2:]) if len(its) > 2 and its[1] == shape[1] else its
-        for one, its in shapes.items()
-    }
-    batch, rows, cols = sizes(shape, layout.axes)
+    vector, axis = _neighbour(name, around)
+    if axis == 0 or (axis is None and layout.axes.window):
+        return None
+    other = _Without(shapes, shape[1])
     likelier = default_layout(name, other).axes
+    batch, rows, cols = sizes(shape, layout.axes)
     other_batch, other_rows, other_cols = sizes(other[name], likelier)
     other_batch *= shape[1]
-    vector, axis = _neighbour(name, shapes)
     if axis == 1:
         because = f"{vector!r} of shape {shapes[vector]}, and all around, has them on the second"
-    elif (
-        axis == 0
-        or layout.axes.window
-        or not (
-            batch >= RATIO * other_batch and min(other_rows, other_cols) >= RATIO * min(rows, cols)
-        )
-    ):
-        return None
-    else:
+    elif batch >= RATIO * other_batch and min(other_rows, other_cols) >= RATIO * min(rows, cols):
         because = f"{other_batch} of {other_rows} x {other_cols} are likelier"
-    pattern = _pattern(name)
+    else:
+        return None
     reason = (
         f"{name!r} is of shape {shape}, which reads as {batch} matrices of {rows} x {cols}; "
-        f"expected layers stacked on the first axis, but {because}; give axes={{{pattern!r}: "
-        f"Stacked(1)}} if they lie on the second axis, or {{{name!r}: MatrixAxes()}} if not"
+        f"expected layers stacked on the first axis, but {because}; give axes={{{_pattern(name)!r}:"
+        f" Stacked(1)}} if they lie on the second axis, or {{{name!r}: MatrixAxes()}} if not"
     )
-    left = (0, *range(2, len(shape)))
-    return Doubt(reason, among(likelier, left, len(shape)))
+    return Doubt(reason, among(likelier, (0, *range(2, len(shape))), len(shape)))
 
 
-def _neighbour(name: str, shapes: Mapping[str, Shape]) -> tuple[str, int | None]:
+class _Without(Mapping[str, Shape]):
+    """Shapes without their second axes of one size, for those of three axes or more."""
+
+    def __init__(self, shapes: Mapping[str, Shape], size: int):
+        self.shapes, self.size = shapes, size
+
+    def __getitem__(self, name: str) -> Shape:
+        shape = self.shapes[name]
+        return (shape[0], *shape[2:]) if len(shape) > 2 and shape[1] == self.size else shape
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def _neighbour(name: str, around: Mapping[str, Branch]) -> tuple[str, int | None]:
     """A bias or scale of two axes around a weight, and the axis that all leaves there share."""
-    parts = name.split("/")
-    for length in range(len(parts) - 1, -1, -1):
-        prefix = "".join(f"{part}/" for part in parts[:length])
-        around = {
-            other: shape
-            for other, shape in shapes.items()
-            if other.startswith(prefix) and shape and not _is_of_heads(other, shapes)
-        }
-        vectors = [other for other in around if _is_vector(other)]
-        if any(len(shape) < 2 for shape in around.values()):
+    for prefix in _prefixes(name):
+        branch = around.get(prefix)
+        if branch is None:
             break
-        common = [len({shape[axis] for shape in around.values()}) == 1 for axis in range(2)]
-        if vectors and common[0] != common[1]:
-            return vectors[0], common.index(True)
+        common = [len(branch.first) == 1, len(branch.second) == 1]
+        if branch.vectors and common[0] != common[1]:
+            return branch.vectors[0], common.index(True)
         if not any(common):
             break
     return "", None
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """The paths that a leaf lies under, the nearest first."""
+    parts = name.split("/")
+    for length in range(len(parts) - 1, -1, -1):
+        yield "".join(f"{part}/" for part in parts[:length])
 
 
 def _is_of_heads(name: str, shapes: Mapping[str, Shape]) -> bool:
