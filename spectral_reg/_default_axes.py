@@ -22,7 +22,9 @@ OUTPUT = re.compile(
 OUTPUTS = ("out", "out_proj", "o", "o_proj", "output", "output_proj", "to_out", "wo", "attn_out",
            "attention_out", "attention_output", "attn_output")  # fmt: skip
 # Of Gemma: [..., heads, d, dim] and [..., heads, dim, d].
-INPUT_EINSUM, OUTPUT_EINSUM = re.compile(r"(q|k|v|kv|qkv)_einsum"), "attn_vec_einsum"
+INPUT_EINSUM, OUTPUT_EINSUM = (
+    re.compile(rf"({names})_einsum(_\d+)?") for names in ("q|k|v|kv|qkv", "attn_vec")
+)
 # PyTorch's, [out, in], under names of their own.
 TORCH_MATRICES = re.compile(
     r"in_proj_weight|[qkv]_proj_weight|weight_(ih|hh|hr)(_l\d+)?(_reverse)?"
@@ -149,7 +151,7 @@ def _heads(name: str, parents: list[str], last: str, shapes: Shapes) -> Layout |
     out_of = "attention heads [..., heads, dim, d]"
     if INPUT_EINSUM.fullmatch(layer) and last in ("w", "kernel"):
         return Layout("", MatrixAxes(-2, (-3, -1)), "attention heads [..., heads, d, dim]")
-    if layer == OUTPUT_EINSUM and last in ("w", "kernel"):
+    if OUTPUT_EINSUM.fullmatch(layer) and last in ("w", "kernel"):
         return Layout("", MatrixAxes((-3, -2), -1), out_of)
     if last in ("q", "k", "v", "o", "r") and has_word([layer], ATTENTION_WORDS):
         return Layout("", MatrixAxes(-3, (-2, -1)), into)

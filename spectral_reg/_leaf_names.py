@@ -11,7 +11,7 @@ MATRIX_WORDS = (*MATRIX_NAMES[:3], "embeddings", "einsum", "linear", "proj", "pr
 # Recurrent layers and attention of PyTorch; lora_a; wq, w1, wi_0, w_gate and other plain dicts.
 MATRIX_FORMS = re.compile(
     r"in_proj_weight|weight_(ih|hh|hr)(_l\d+)?(_reverse)?"
-    r"|lora_(a|b|A|B)|[wW]([a-z]{0,3}|\d)|[wW][io]?_\w+"
+    r"|(\w+_)?lora_[abAB]|[wW]([a-z]{0,3}|\d)|[wW][io]?_\w+"
 )
 # One letter is enough only inside an attention, as in XLNet.
 ATTENTION_LETTERS = ("q", "k", "v", "o", "r")
