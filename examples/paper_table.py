@@ -142,11 +142,12 @@ def localization_table(group: Group) -> str:
 
 def claims_table(decided: Sequence[claims.Claim]) -> str:
     """The claims, and whether they hold."""
-    words = {True: "holds", False: "does not hold", None: "not run"}
-    return _markdown(
-        ["", "claim", "", "ours"],
-        [[claim.name, claim.text, words[claim.holds], claim.evidence] for claim in decided],
-    )
+    words = {True: "holds", False: "does not hold", None: "not decided"}
+    lines = []
+    for claim in decided:
+        word = "not run" if claim.evidence == claims.NOT_RUN else words[claim.holds]
+        lines.append([claim.name, claim.text, word, claim.evidence])
+    return _markdown(["", "claim", "", "ours"], lines)
 
 
 def _seedless(config: Config) -> Config:

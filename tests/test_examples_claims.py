@@ -53,6 +53,34 @@ def test_claims_hold_where_the_numbers_say_so_and_only_there():
     assert claims.learning_rates({}).holds is None
 
 
+def test_runs_that_were_trained_too_little_refute_nothing():
+    base = Config("cifar10", 50_000, 10_000, 32, 1, init="original")
+
+    def decided(reached):
+        groups = {
+            size: by_phase(
+                dataclasses.replace(base, batch_size=size),
+                "BULK_SPIKES",
+                final_train_accuracy=reached,
+                final_test_accuracy=0.7,
+            )
+            for size in (500, 32)
+        }
+        found = claims.batch_sizes(groups)
+        (phase,) = [claim for claim in found if claim.text == "FC1 RANDOM_LIKE at b = 500"]
+        (accuracy,) = [claim for claim in found if claim.text.startswith("b = 32 tests")]
+        return phase, accuracy
+
+    # The papers reach .861 at b = 500 and .993 at b = 32.
+    assert [claim.holds for claim in decided(0.98)] == [False, False]
+    phase, accuracy = decided(0.85)
+    assert (phase.holds, accuracy.holds) == (False, None)
+    assert accuracy.evidence == "0.7000 to 0.7000; trained to 0.850 at b = 32"
+    assert [claim.holds for claim in decided(0.8)] == [None, None]
+    held = by_phase(base, "HEAVY_TAILED", final_train_accuracy=0.2)
+    assert claims.learning_rates(dict.fromkeys(paper.LEARNING_RATES, held)).holds is None
+
+
 def test_untrained_layers_are_held_to_the_random_ones():
     config = Config("cifar10", 50_000, 10_000, 32, 1)
     # The stable rank of noise falls 3 % short of the theory of infinite matrices at FC2's size.
