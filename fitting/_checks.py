@@ -12,31 +12,31 @@ def sorted_spectrum(eigenvalues: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(eigenvalues)
     if values.ndim != 1:
         raise ValueError(
-            f"expected eigenvalues as a vector, got an array of shape {values.shape}; "
-            "for a matrix pass its squared singular values"
+            f"eigenvalues has shape {values.shape}; expected a vector [M]; of a matrix pass the "
+            "squared singular values"
         )
     if values.size == 0:
-        raise ValueError("expected at least one eigenvalue, got an empty array")
+        raise ValueError("eigenvalues is empty; expected at least one")
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         # bfloat16 and its kin are no subtype of np.number, yet cast well
         try:
             values = values.astype(np.float64, casting="same_kind")
         except TypeError:
             raise ValueError(
-                f"expected real eigenvalues, got dtype {values.dtype}; cast them to float64"
+                f"eigenvalues has dtype {values.dtype}; expected real numbers; cast them to float64"
             ) from None
     values = np.sort(values.astype(np.float64, copy=False))
     # NaN sorts to the end and -inf to the front: the two ends say it all
     if not np.isfinite(values[-1]) or not np.isfinite(values[0]):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         raise ValueError(
-            f"expected finite eigenvalues, got {bad} of {values.size} that are NaN or infinite; "
-            "look for NaN in the weights"
+            f"eigenvalues has {bad} of {values.size} that are NaN or infinite; expected finite "
+            "numbers; look for NaN in the weights"
         )
     if values[0] < 0:
         raise ValueError(
-            f"expected non-negative eigenvalues (squared singular values), got {values[0]:.6g}; "
-            "where this is rounding in an eigensolver, clip with numpy.maximum(eigenvalues, 0)"
+            f"eigenvalues has {values[0]:.6g}; expected squared singular values, of at least 0; "
+            "where an eigensolver has rounded, clip with numpy.maximum(eigenvalues, 0)"
         )
     return values
 
@@ -45,16 +45,16 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     """A float64 matrix with finite entries, or a ValueError that says what came instead."""
     refuse_masked("matrix", matrix)
     if np.iscomplexobj(matrix):
-        raise ValueError("expected a real matrix, got a complex one")
+        raise ValueError("matrix is complex; expected real numbers")
     entries = np.asarray(matrix, dtype=np.float64)
     if entries.ndim != 2 or 0 in entries.shape:
         raise ValueError(
-            f"expected a matrix of shape [rows, cols], got an array of shape {entries.shape}"
+            f"matrix has shape {entries.shape}; expected [rows, cols], neither of them 0"
         )
     if not np.all(np.isfinite(entries)):
         raise ValueError(
-            f"expected finite entries, got {np.count_nonzero(~np.isfinite(entries))} that are NaN "
-            "or infinite; look for NaN in the weights"
+            f"matrix has {np.count_nonzero(~np.isfinite(entries))} entries that are NaN or "
+            "infinite; expected finite numbers; look for NaN in the weights"
         )
     return entries
 
@@ -64,8 +64,8 @@ def check_shape(values: NDArray[np.float64], shape: tuple[int, int]) -> tuple[in
     long, short = check_sides(shape)
     if values.size != short:
         raise ValueError(
-            f"a matrix of shape {tuple(shape)} has {short} eigenvalues, got {values.size}; "
-            "pass one squared singular value for each of its short side, zeros included"
+            f"eigenvalues has {values.size}; expected {short} for a matrix of shape "
+            f"{tuple(shape)}: one squared singular value for each of its short side, zeros included"
         )
     return long, short
 
@@ -75,7 +75,9 @@ def check_sides(shape: tuple[int, int]) -> tuple[int, int]:
     if np.shape(shape) != (2,) or not all(
         isinstance(side, int | np.integer) and side >= 1 for side in shape
     ):
-        raise ValueError(f"expected shape as two positive sides of a matrix, got {shape}")
+        raise ValueError(
+            f"shape is {shape}; expected the two sides of a matrix, whole numbers of at least 1"
+        )
     return int(max(shape)), int(min(shape))
 
 

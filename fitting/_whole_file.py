@@ -19,9 +19,11 @@ def check_place(path: Path) -> None:
         OSError: If it is a folder, or lies in none.
     """
     if path.is_dir():
-        raise IsADirectoryError(f"expected a file to write to, got the folder {path}")
+        raise IsADirectoryError(f"{path} is a folder; expected a file to write to")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        raise FileNotFoundError(
+            f"{path.parent} is missing; expected a folder to write {path.name} to"
+        )
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
         num_eigenvalues = eigenvalues.shape[-1]
         if num_eigenvalues < 2:
             raise ValueError(
-                "alpha needs at least 2 eigenvalues, and this spectrum has 1; leave matrices of "
+                "the spectrum has 1 eigenvalue; expected at least 2 for alpha; leave matrices of "
                 "one row or column out with a mask"
             )
         sizes = (tail_size(fraction, num_eigenvalues) for fraction in (low, high))

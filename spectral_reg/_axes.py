@@ -10,7 +10,7 @@ class MatrixAxes(NamedTuple):
 
     Axes that are not named are a batch of matrices: layers stacked by a scan, or the query, key and
     value of one kernel. Negative axes count from the end, so that one specification serves a layer
-    and a stack of it. It goes into the argument ``axes`` of :func:`layer_matrices` and its kin;
+    and a stack of it. Give it in ``axes`` to :func:`layer_matrices` and every function that has it;
     without it the axes follow from the names and shapes of the model, which
     :func:`explain_layers` shows with the rule for each:
 

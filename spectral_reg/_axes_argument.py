@@ -14,10 +14,10 @@ from ._trees import PyTree, check_patterns, matches, path_name
 class Stacked(NamedTuple):
     """Along which axes layers are stacked; what is left is read like a layer of its own.
 
-    For the argument ``axes`` of :func:`layer_matrices` and its kin, where :class:`MatrixAxes` would
-    have to be said for one weight after the other: under ``{"layers/*": Stacked(1)}`` a kernel
+    For the argument ``axes`` of :func:`layer_matrices` and other functions, where every weight
+    would need :class:`MatrixAxes` of its own: under ``{"layers/*": Stacked(1)}`` a kernel
     [in, layers, out], attention heads [d, layers, heads, dim] and the scale of a norm [d, layers]
-    are what they are without the second axis.
+    are read as they would be without the second axis.
 
     Attributes:
         axis: The axis or axes. They come first in what :func:`layer_matrices` gives.

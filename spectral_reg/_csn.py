@@ -48,8 +48,8 @@ def _every_fit(eigenvalues: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _check_size(eigenvalues: jax.Array) -> None:
     if eigenvalues.shape[-1] < 3:
         raise ValueError(
-            f"a search for xmin needs at least 3 eigenvalues, and this spectrum has "
-            f"{eigenvalues.shape[-1]}; use hill or smooth_hill"
+            f"the spectrum has {eigenvalues.shape[-1]} eigenvalues; expected at least 3 to search "
+            "xmin among; use hill or smooth_hill"
         )
 
 

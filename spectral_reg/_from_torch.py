@@ -90,9 +90,14 @@ def params_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ValueError(f"{original!r} lies inside {parent!r}, which is itself a tensor")
+                raise ValueError(
+                    f"{original!r} is inside {parent!r}, which is a tensor; expected a module there"
+                )
         if leaf in node:
-            raise ValueError(f"{original!r} and another tensor are both named {leaf!r} in Flax")
+            raise ValueError(
+                f"{original!r} is {leaf!r} in Flax, and so is another tensor; expected a name for "
+                "each"
+            )
         node[leaf] = np.asarray(arrays[name]).transpose(places[name].axes)
     return params
 
@@ -113,7 +118,10 @@ def strip_prefixes(state_dict: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
         found = short[name] if count[short[name]] == 1 else bare[name]
         if found in stripped:
             other = stripped[found][0]
-            raise ValueError(f"{other!r} and {name!r} are both {found!r} without their prefixes")
+            raise ValueError(
+                f"{name!r} is {found!r} without its prefix, and so is {other!r}; expected a name "
+                "for each"
+            )
         stripped[found] = name, tensor
     return stripped
 

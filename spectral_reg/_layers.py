@@ -154,9 +154,9 @@ def _spectrum(name: str, layer: Layer, conv: Conv) -> jax.Array:
     if isinstance(conv, ConvOperator) and num_window:
         if num_window != len(conv.size):
             raise ValueError(
-                f"conv_operator{conv.size} is for a window of {len(conv.size)} axes, but "
-                f"{name!r} has one of {num_window}; leave it out of the mask, or give its window "
-                "in axes"
+                f"conv is conv_operator{conv.size} and the window of {name!r} has {num_window} "
+                f"axes; expected {len(conv.size)}; leave it out of the mask, or give its window in "
+                "axes"
             )
         spectra = conv(weight)
     else:

@@ -152,7 +152,7 @@ def hinge(metric: Metric, *, below: float | None = None, above: float | None = N
         Heavy-Tailed Regularization of weight matrices, 2023, arXiv 2304.02911.
     """
     if below is None and above is None:
-        raise ValueError("hinge has neither below nor above; give it at least one bound")
+        raise ValueError("below and above are None; expected at least one bound")
     for name, bound in (("below", below), ("above", above)):
         if bound is not None:
             check_number(name, bound)

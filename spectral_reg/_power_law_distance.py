@@ -116,7 +116,7 @@ def power_law_distance(
     The mean squared distance of the logarithms of the k = max(3, M - floor((1 - f) M)) largest
     eigenvalues from those of the nearest power law of exponent alpha: nothing but its constant is
     free, so it is scale-free, and 0 where the tail is a power law. A target for a number
-    (``target(alpha, 3.0)``) is met by spectra that are no power law; this one by power laws alone.
+    (``target(alpha, 3.0)``) is met by spectra that are no power law; this loss only by power laws.
     Its derivative is 2 r_i / (k lambda_i): each eigenvalue of the tail is pulled to its own place.
 
     With a band, :math:`(\max(0, \rho - \rho_0))^2`, where rho is the root of the above and rho_0

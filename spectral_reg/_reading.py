@@ -142,14 +142,15 @@ def select_layers(params: PyTree, mask: Mask, axes: Axes) -> Selection:
         if mask is None:
             rule = "no leaf of two or more axes has the name of a weight, such as kernel"
         raise ValueError(
-            f"{rule}; the paths are {[*leaves]}; explain_layers(params) says why not for each"
+            f"{rule}; expected some of the paths {[*leaves]}; explain_layers(params) says why not "
+            "for each"
         )
     for name in selected:
         reading = readings[name]
         if reading.axes is None:
             raise ValueError(
                 f"the mask selects {name!r} of shape {reading.shape}; expected matrices [..., "
-                "rows, cols]: leave biases and scales out of the mask"
+                "rows, cols]; leave biases and scales out of the mask"
             )
         if reading.doubt:
             raise ValueError(reading.doubt.reason)

@@ -76,8 +76,8 @@ def sampled(
         room = [side - part for side, part in zip(W.shape[-2:], block, strict=True)]
         if min(room) < 0:
             raise ValueError(
-                f"a block of {block} does not fit into a matrix of {W.shape[-2:]}; expected a size "
-                f"of at most {int(min(W.shape[-1], W.shape[-2] / aspect))} with this aspect"
+                f"size is {size}, too large for a block of {block} in a matrix of {W.shape[-2:]}; "
+                f"expected at most {int(min(W.shape[-1], W.shape[-2] / aspect))} with this aspect"
             )
         stack = W.shape[:-2]
         rows, cols = (

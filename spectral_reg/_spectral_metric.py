@@ -21,7 +21,7 @@ class SpectralMetric(Protocol):
     Attributes:
         of_eigenvalues: From eigenvalues ``[..., M]``, descending, to ``[...]``.
         fraction: Share of the spectrum, from the top, that it reads with its options as they are by
-            default. What stands below may be anything, such as zeros; the length M counts.
+            default. The values below may be anything, such as zeros, but have to be there.
         scale_free: Whether W and c W have the same value.
     """
 
@@ -189,8 +189,8 @@ def function_of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
     if function is None:
         name = getattr(metric, "__name__", repr(metric))
         raise ValueError(
-            f"the metric {name} is a plain function of matrices, but one of a spectrum is wanted "
-            "here; make it with @spectral_reg.spectral_metric from a function of the eigenvalues"
+            f"the metric {name} is a plain function of matrices; expected one of a spectrum here; "
+            "make it with @spectral_reg.spectral_metric from a function of the eigenvalues"
         )
     return cast(FunctionOfEigenvalues, function)
 

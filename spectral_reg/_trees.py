@@ -71,7 +71,8 @@ def check_patterns(patterns: Iterable[str], names: Iterable[str], argument: str 
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
             raise ValueError(
-                f"the pattern {pattern!r}{of_argument} matches none of the paths {names}"
+                f"the pattern {pattern!r}{of_argument} matches no path; expected one that matches "
+                f"some of {names}"
             )
 
 
@@ -131,8 +132,8 @@ def by_path(*patterns: str, exclude: str | tuple[str, ...] = ()) -> PathMask:
         A function from a parameter tree to a tree of booleans of the same structure, which any
         ``mask`` argument of Optax takes too, for the same leaves. In this library a pattern selects
         the weight matrices among them, as :func:`explain_layers` lists them: ``by_path("fc*")``
-        leaves the biases of fc alone. If it fits none but other leaves of two axes and more,
-        it asks for those.
+        leaves the biases of fc alone. If it matches no weight matrix, but other leaves
+        of two or more axes, it selects those.
 
     Raises:
         TypeError: If a pattern is not a string.
@@ -173,9 +174,8 @@ def masked_names(mask: PyTree | Callable[[PyTree], PyTree], params: PyTree) -> s
         found = [entries[prefix] for prefix in prefixes if prefix in entries]
         if len(found) != 1:
             raise ValueError(
-                f"the mask has {len(found)} entries for the parameter {name!r}, expected one: it "
-                f"must have the structure of the parameters or be a prefix of it; the mask has "
-                f"{sorted(entries)}"
+                f"the mask has {len(found)} entries for the parameter {name!r}; expected one: the "
+                f"structure of the parameters or a prefix of it; the mask has {sorted(entries)}"
             )
         if not isinstance(found[0], (bool, np.bool_)):
             raise TypeError(f"the mask has {found[0]!r} for {name!r}; expected True or False")

@@ -230,7 +230,7 @@ def test_fit_is_scale_free_and_orientation_free():
         ([1.0, -1.0], (2, 2), "negative"),
         ([1.0, math.nan], (2, 2), "NaN"),
         ([1.0, math.inf], (2, 2), "infinite"),
-        ([1.0, 2.0], (3, 4), "has 3 eigenvalues, got 2"),
+        ([1.0, 2.0], (3, 4), "has 2; expected 3 for a matrix"),
         ([1.0, 2.0], (2,), "two positive sides"),
         ([1.0, 2.0], (2, 0), "two positive sides"),
         ([1.0, 2.0], (2.5, 2), "two positive sides"),

@@ -120,7 +120,7 @@ def test_bad_use():
     params, operator = {"conv": {"kernel": np.ones((3, 3, 4, 6))}}, sr.conv_operator(8, 8)
     with pytest.raises(ValueError, match="tracking is 'warm' and conv is conv_operator"):
         sr.add_spectral_penalty(sr.alpha, 0.1, conv=operator, tracking="warm")
-    with pytest.raises(ValueError, match=r"conv_operator\(8,\) is for a window of 1 .*one of 2"):
+    with pytest.raises(ValueError, match=r"conv is conv_operator\(8,\) .* has 2 axes; expected 1"):
         sr.layer_spectra(params, conv=sr.conv_operator(8))
     with pytest.raises(ValueError, match="conv is 'circular'; expected one of slices, flatten, po"):
         sr.layer_spectra(params, conv="circular")

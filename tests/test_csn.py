@@ -98,5 +98,5 @@ def test_alpha_with_a_search_is_scale_free(float64, estimator):
 def test_bad_input():
     with pytest.raises(ValueError, match="temperature is 0; expected"):
         sr.soft_csn(0)
-    with pytest.raises(ValueError, match="at least 3 eigenvalues, and this spectrum has 2"):
+    with pytest.raises(ValueError, match="has 2 eigenvalues; expected at least 3"):
         sr.frozen_csn()(jnp.ones(2))

@@ -209,9 +209,9 @@ class TestInvariance:
 class TestErrors:
     def test_says_what_is_wrong(self):
         x = power_law(np.random.default_rng(0), 2.5, 100)
-        with pytest.raises(ValueError, match="without xmax, got xmax=50"):
+        with pytest.raises(ValueError, match="the fit has xmax=50; expected"):
             fitting.compare_distributions(x, fitting.fit_power_law(x, xmax=50))
-        with pytest.raises(ValueError, match=r"tail to compare on, .* constant"):
+        with pytest.raises(ValueError, match=r"fewer than three distinct .* constant"):
             fitting.compare_distributions(np.ones(50), fitting.fit_power_law(np.ones(50)))
         with pytest.raises(ValueError, match="eigenvalues that were fitted"):
             fitting.compare_distributions(x[1:], fitting.fit_power_law(x))
@@ -222,7 +222,7 @@ def check_any_spectrum(eigenvalues):
     assert 0 <= fitting.goodness_of_fit(eigenvalues, fit, num_bootstrap=5) <= 1
     assert fitting.bootstrap_sigma(eigenvalues, fit, num_bootstrap=5) >= 0
     if not fit.valid and np.unique(eigenvalues[eigenvalues >= fit.xmin]).size < 3:
-        with pytest.raises(ValueError, match="tail to compare on"):
+        with pytest.raises(ValueError, match="to compare on"):
             fitting.compare_distributions(eigenvalues, fit)
         return
     comparison = fitting.compare_distributions(eigenvalues, fit)

@@ -181,7 +181,7 @@ def test_save_and_load(report, tmp_path):
         (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
         ({"a": np.ones(3)}, {}, "no weight matrix to measure.* 'a': a scalar or a vector$"),
         ([np.ones((3, 2))], {}, "not that of a weight matrix; what axes names is measured"),
-        ({}, {}, "expected a model or a path, got dict"),
+        ({}, {}, "of type dict without a weight matrix; expected a model"),
     ],
 )
 def test_bad_arguments(model, options, message):

@@ -78,7 +78,7 @@ def test_command_line_writes_weightwatchers_table(tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--html", "--weightwatcher"])
 def test_command_line_knows_before_the_work_that_it_cannot_write(tmp_path, capsys, option):
-    for path, message in ((tmp_path, "got the folder"), (tmp_path / "b" / "c", "is no folder")):
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "b" / "c", "is missing")):
         assert main(["evaluate", str(tmp_path / "missing.pt"), option, str(path)]) == 1
         assert message in capsys.readouterr().err
 

@@ -180,7 +180,7 @@ def test_resume_refuses_another_model_and_other_options(tmp_path, monkeypatch):
         fitting.evaluate(params, out=tmp_path / "other", resume=True, progress=False)
     with pytest.raises(ValueError, match="a file; expected a folder"):
         fitting.evaluate(params, out=path, progress=False)
-    with pytest.raises(ValueError, match="resume needs the folder"):
+    with pytest.raises(ValueError, match="out is None; expected the folder"):
         fitting.evaluate(params, resume=True, progress=False)
 
 

@@ -70,7 +70,7 @@ def test_spectra_survive_the_conversion():
 def test_bad_state_dicts():
     with pytest.raises(TypeError, match="'epoch' is of type int; expected a tensor"):
         sr.params_from_torch({"epoch": 3})
-    with pytest.raises(ValueError, match=r"'a\.b\.c' lies inside 'b'"):
+    with pytest.raises(ValueError, match=r"'a\.b\.c' is inside 'b'"):
         sr.params_from_torch({"a.b": np.ones(1), "a.b.c": np.ones(1)})
-    with pytest.raises(ValueError, match="both named 'scale'"):
+    with pytest.raises(ValueError, match="is 'scale' in Flax, and so is another"):
         sr.params_from_torch({"a.scale": np.ones(1), "a.weight": np.ones(1)})

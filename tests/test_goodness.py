@@ -130,5 +130,5 @@ class TestErrors:
             function(2 * eigenvalues, fit)
         with pytest.raises(ValueError, match="eigenvalues that were fitted"):
             function(eigenvalues[:-1], fit)
-        with pytest.raises(ValueError, match="num_bootstrap of 1 or more, got 0"):
+        with pytest.raises(ValueError, match="num_bootstrap is 0; expected 1 or more"):
             function(eigenvalues, fit, num_bootstrap=0)

@@ -135,7 +135,10 @@ def test_a_mask_may_be_a_prefix():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mask": sr.by_path("fc9/*")}, r"'fc9/\*' matches none of the paths \['blocks/fc/bias'"),
+        (
+            {"mask": sr.by_path("fc9/*")},
+            r"'fc9/\*' matches no path; expected one that matches some of \['blocks/fc/bias'",
+        ),
         ({"mask": lambda p: jax.tree.map(lambda _: False, p)}, r"selects nothing; the paths are"),
         (
             {"mask": sr.by_path("conv/bias")},
@@ -152,7 +155,9 @@ def test_bad_selection(options, message):
 
 
 def test_bad_trees():
-    with pytest.raises(ValueError, match=r"has the name of a weight.*; the paths are \['v'\]"):
+    with pytest.raises(
+        ValueError, match=r"has the name of a weight.*; expected some of the paths \['v'\]"
+    ):
         sr.layer_matrices({"v": np.ones((2, 2))})
     with pytest.raises(TypeError, match="the mask has 3 for 'w'"):
         sr.layer_matrices({"w": np.ones((2, 2))}, mask={"w": 3})

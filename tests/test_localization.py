@@ -80,7 +80,7 @@ def test_zero_matrix_has_no_directions():
 @pytest.mark.parametrize(
     ("matrix", "num_spikes", "message"),
     [
-        (np.ones(4), None, "expected a matrix"),
+        (np.ones(4), None, "matrix has shape"),
         (np.full((4, 4), np.inf), None, "infinite"),
         (np.eye(4), 5, "between 0 and 4"),
         (np.eye(4), -1, "between 0 and 4"),

@@ -206,9 +206,9 @@ class TestMany:
         assert fitting.fit_power_laws([]).fits == ()
 
     def test_says_which_spectrum_is_bad(self):
-        with pytest.raises(ValueError, match="spectrum 1: expected finite"):
+        with pytest.raises(ValueError, match=r"spectrum 1: .*; expected finite"):
             fitting.fit_power_laws([[1.0, 2.0], [np.nan]])
-        with pytest.raises(ValueError, match="num_bootstrap of 0 or more, got -1"):
+        with pytest.raises(ValueError, match="num_bootstrap is -1; expected 0 or more"):
             fitting.fit_power_laws([[1.0]], num_bootstrap=-1)
-        with pytest.raises(ValueError, match="num_threads of 1 or more, got 0"):
+        with pytest.raises(ValueError, match="num_threads is 0; expected 1 or more"):
             fitting.fit_power_laws([[1.0]], num_threads=0)

@@ -122,7 +122,7 @@ def test_plot_draws_every_matrix(report, tmp_path):
     assert many.plot(tmp_path / "many", progress=False)[-1].name == "spectra_002.png"
     few = many.plot(tmp_path / "few", layers=["1/*", "2/*"], progress=False)
     assert few[-1].name == "spectra_001.png"
-    with pytest.raises(ValueError, match="no layer matches"):
+    with pytest.raises(ValueError, match="which no layer matches"):
         many.plot(tmp_path / "none", layers=["x"], progress=False)
     assert not (tmp_path / "none").exists()
 

@@ -74,7 +74,7 @@ def _conv(text: str) -> str | sr.ConvOperator:
         return sr.conv_operator(*map(int, text.split("x")))
     except ValueError:
         known = ", ".join(CONV)
-        message = f"expected one of {known} or a size such as 32x32, got {text!r}"
+        message = f"it is {text!r}; expected one of {known} or a size such as 32x32"
         raise argparse.ArgumentTypeError(message) from None
 
 

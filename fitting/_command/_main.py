@@ -1,4 +1,4 @@
-"""The shell's way to the evaluation: ``spectral-reg evaluate MODEL``, ``compare A B``."""
+"""Spectra of checkpoints from the shell: spectral-reg evaluate MODEL, compare A B."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--num-bootstrap", type=int, default=0, metavar="N", help="bootstraps for each p-value"
     )
     add_folder_options(command, "each finished weight, and report.json at the end")
-    command.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    command.add_argument("--resume", action="store_true", help="continue from what --out holds")
     command.add_argument(
         "--html", type=Path, metavar="FILE", help="write the report as a page to this file"
     )
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has had enough, as head has. What is still to be written goes nowhere.
+        # The reader has had enough, as head does: what is still to be written goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ImportError, OSError) as error:
         print(f"spectral-reg: {error}", file=sys.stderr)

@@ -39,16 +39,16 @@ class Comparison(Compared):
             have a value, the regression ``slope`` and ``intercept`` of quality on the metric,
             ``rmse`` and ``r2`` with their 95 % intervals (``_low``, ``_high``), Kendall's ``tau``
             with its exact two-sided p-value ``tau_p`` and its range when any one model is left out,
-            ``expected_sign`` (-1 where the theory has the metric fall as the quality rises, 0 where
-            it claims nothing), for each control ``tau_given_...``, ``r_given_...`` and
+            ``expected_sign`` (-1 where the theory expects the metric to fall as the quality rises,
+            0 where it makes no claim), for each control ``tau_given_...``, ``r_given_...`` and
             ``p_given_...`` (partial rank and linear correlation, and the p-value of the latter),
             and ``p_equal_to_reference``, the p-value of its correlation being as strong as that of
             the reference metric. NaN where a statistic is not defined. The first rows are the
             controls themselves.
         layers: The matrices that all models share, one row each, columns by quantity and model;
             ``spectrum_change`` is relative to the first model. None where none is shared.
-        controls: The columns of ``values`` that were held fixed.
-        reference: The metric that the others are held against.
+        controls: The columns of ``values`` that the partial statistics hold fixed.
+        reference: The metric that the others are compared with.
         notes: How the matrices of differently named models were matched, and what stands against
             it: which wrappers were left out of the names, or that no matrix is shared.
     """
@@ -131,7 +131,7 @@ def compare(
         Martin and Mahoney, Universality and capacity metrics, Figures 2 and 3.
     """
     if len(reports) < 2:
-        raise ValueError(f"{len(reports)} models to compare; expected at least 2")
+        raise ValueError(f"reports is of {len(reports)} models; expected at least 2")
     if quality is not None:
         check_quality(quality, list(reports))  # before the time that an evaluation takes
     evaluate_alike = partial(evaluate, conv=conv, axes=axes, num_bootstrap=num_bootstrap)
@@ -139,7 +139,7 @@ def compare(
     convs = {name: report.conv for name, report in loaded.items()}
     if len(set(convs.values())) > 1:
         raise ValueError(
-            f"the reports are of different conv, {convs}; expected one: evaluate them alike"
+            f"conv is not the same in all reports, {convs}; expected one; evaluate them alike"
         )
     values = pd.DataFrame.from_dict(
         {name: _sizes(report) | _metrics(report) for name, report in loaded.items()},
@@ -190,7 +190,7 @@ def compare_values(
         values: One row a model, one column a metric.
         quality: Index of ``values`` to a number that is larger for a better model; None for none.
         controls: Columns to hold fixed in the partial statistics.
-        reference: Column to hold the others against.
+        reference: Column to compare the others with.
 
     Returns:
         A :class:`Comparison`, without ``layers``.
@@ -216,7 +216,10 @@ def compare_values(
     """
     missing = [name for name in controls if name not in values]
     if missing:
-        raise ValueError(f"no column of values is named {missing}; it has {list(values)}")
+        raise ValueError(
+            f"controls is {list(controls)}, of which {missing} are no columns of values; expected "
+            f"some of {list(values)}"
+        )
     ordered = [*controls, *(str(name) for name in values if name not in controls)]
     values = values[ordered].astype("float64")
     if quality is None:

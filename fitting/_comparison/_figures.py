@@ -35,8 +35,8 @@ def plot_comparison(comparison: Compared, folder: Path) -> list[Path]:
             figures["layers.png"] = _layers_figure(comparison.layers, list(comparison.values.index))
         if not figures:
             raise ValueError(
-                "there is nothing to draw: expected a quality of each model, or layers that up to "
-                f"{len(SERIES)} models share"
+                "the comparison has nothing to draw; expected a quality of each model, or layers "
+                f"that up to {len(SERIES)} models share"
             )
         folder.mkdir(parents=True, exist_ok=True)
         return [save_figure(figure, folder / name) for name, figure in figures.items()]

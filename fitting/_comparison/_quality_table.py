@@ -28,16 +28,19 @@ def check_quality(quality: Mapping[str, float], models: Sequence[str]) -> pd.Ser
     """
     missing = [name for name in models if name not in quality]
     if missing:
-        raise ValueError(f"no quality is given for {missing}; the names given are {list(quality)}")
+        raise ValueError(
+            f"quality has no number for {missing}; expected one for each model, and has "
+            f"{list(quality)}"
+        )
     if len(models) < MIN_MODELS:
         raise ValueError(
-            f"{len(models)} models cannot show how a metric goes with quality; expected at least "
-            f"{MIN_MODELS}, or no quality"
+            f"quality is given for {len(models)} models, too few to show how a metric goes with "
+            f"it; expected at least {MIN_MODELS} models, or no quality"
         )
     chosen = pd.Series({name: float(quality[name]) for name in models}, name="quality")
     if not np.isfinite(chosen).all():
         bad = chosen[~np.isfinite(chosen)].to_dict()
-        raise ValueError(f"a quality has to be a finite number; {bad} is none")
+        raise ValueError(f"quality has {bad}; expected finite numbers")
     return chosen
 
 

@@ -67,11 +67,11 @@ def evaluate(
         layers: Shell patterns of the paths to measure, such as ``"layer3/*"``; None measures all.
         axes: Which axes of a weight make its matrix: path patterns to
             :class:`spectral_reg.MatrixAxes`, of which the first that matches counts. A tensor that
-            it names is measured whatever its name. Without, layouts follow from names and shapes.
+            it names is measured whatever its name. Without it, names and shapes decide.
         num_bootstrap: Bootstraps for the p-value of each power law; 0 leaves it out.
         out: Folder that gets a file for each weight as soon as it is measured, and ``report.json``
             at the end.
-        resume: Go on with the weights that ``out`` holds.
+        resume: Continue from the weights that ``out`` already holds.
         executor: Where the weights are measured: any ``concurrent.futures.Executor``, such as a
             process pool or Dask's ``Client.get_executor()``. None takes a thread for each core, and
             starts no more weights at a time than a gigabyte holds.
@@ -133,7 +133,7 @@ def evaluate(
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
     if resume and out is None:
-        raise ValueError("resume needs the folder of the evaluation that it goes on with, as out")
+        raise ValueError("out is None; expected the folder of the evaluation to resume")
     tensors = open_checkpoint(model_or_path)
     config = _configuration(model_or_path)
     todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
@@ -202,14 +202,19 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = Fals
 def _nothing_to_measure(model_or_path: Any, todo: Plan) -> str:
     if not todo.skipped:
         came = type(model_or_path).__name__
-        return f"there is no weight matrix to measure: expected a model or a path, got {came}"
+        return (
+            f"model_or_path is of type {came} without a weight matrix; expected a model or a path"
+        )
     reasons = {name: reason for name, (_, reason) in todo.skipped.items()}
     shown = "; ".join(f"{name!r}: {reason}" for name, reason in [*reasons.items()][:MAX_REASONS])
     more = f" and {len(reasons) - MAX_REASONS} more" if len(reasons) > MAX_REASONS else ""
     advice = ""
     if NOT_A_NAME in reasons.values():
         advice = "; what axes names is measured whatever its name: axes={path: sr.MatrixAxes()}"
-    return f"there is no weight matrix to measure; the tensors and why: {shown}{more}{advice}"
+    return (
+        "the model has no weight matrix to measure; expected one beside the tensors that it has: "
+        f"{shown}{more}{advice}"
+    )
 
 
 def _configuration(model_or_path: Any) -> dict[str, Any]:

@@ -121,15 +121,17 @@ def _read_plan(plan: Path) -> dict[str, Any]:
     except ValueError:
         held = None
     if not (isinstance(held, dict) and all(isinstance(part, dict) for part in held.values())):
-        raise ValueError(f"{plan} is damaged, or of something else; give another folder")
+        raise ValueError(
+            f"{plan} is damaged; expected what an evaluation wrote; give another folder"
+        )
     return held
 
 
 def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> None:
     if not resume:
         raise ValueError(
-            f"{folder} holds an evaluation already; go on with it by resume=True (--resume in the "
-            "shell), or give another folder"
+            f"out is {folder}, which holds an evaluation; expected resume=True (--resume in the "
+            "shell) to complete it, or another folder"
         )
     # As JSON gives it back, tuples being lists.
     what = json.loads(json.dumps(what))
@@ -138,8 +140,8 @@ def _check(folder: Path, held: Any, what: Mapping[str, Any], resume: bool) -> No
         first = differing[0]
         parts = _differing_parts(held.get(first) or {}, what[first])
         raise ValueError(
-            f"{folder} holds the evaluation of another model or with other options: they differ in "
-            f"{first}: {parts}; give another folder"
+            f"out is {folder}, with another evaluation: they differ in {first}: {parts}; expected "
+            "the same model and options, or another folder"
         )
 
 

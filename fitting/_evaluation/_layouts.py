@@ -172,8 +172,8 @@ def _unit(
     _, _, num_window = arrange(name, np.broadcast_to(np.zeros((), np.bool_), tensor.shape), axes)
     if isinstance(conv, sr.ConvOperator) and num_window not in (0, len(conv.size)):
         raise ValueError(
-            f"conv_operator{conv.size} is for a window of {len(conv.size)} axes, but {name!r} has "
-            f"one of {num_window}; leave it out with layers, or give its window in axes"
+            f"conv is conv_operator{conv.size} and the window of {name!r} has {num_window} axes; "
+            f"expected {len(conv.size)}; leave it out with layers, or give its window in axes"
         )
     split = split or (Split(names) if names else None)
     low_rank = None

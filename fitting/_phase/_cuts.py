@@ -8,20 +8,21 @@ class PhaseCuts:
     """Where one phase ends and the next begins; each lies between measured families.
 
     Attributes:
-        min_eigenvalues: Fewer than this and no phase is named.
+        min_eigenvalues: With fewer eigenvalues than this no phase is named.
         zero_share: Share of zero eigenvalues that makes a rank collapse. Those below a millionth of
             the largest count as zero unless a power law describes the tail.
-        collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, that
-            makes one without exact zeros,
-        collapse_share: if what lies above the gap also holds this share of the squared norm.
-        cliff: The same whatever the rest is, as a strong weight decay leaves no bulk: minus the
-            logarithm of the chance that a power law falls so far from one eigenvalue to the next,
-            where nine tenths of the spectrum lie below a hundredth of the largest eigenvalue.
+        collapse_gap: Gap between the bulk and everything above it, in widths of the bulk, beyond
+            which the rank has collapsed without exact zeros, given ``collapse_share``.
+        collapse_share: Share of the squared norm that has to lie above that gap, or above a cliff.
+        cliff: A fall from one eigenvalue to the next beyond which the rank has collapsed whatever
+            lies below, as a strong weight decay leaves no bulk: minus the logarithm of the chance
+            that a power law falls so far. It counts where nine tenths of the spectrum lie below a
+            hundredth of the largest eigenvalue.
         unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
             (those above its edge, and of the rest its Kolmogorov-Smirnov distance) where the rest
             no longer passes for a bulk with something added.
-        tail_distance: Kolmogorov-Smirnov distance of the tail to a power law that still is one;
-            in a tail of k eigenvalues 1.35 / sqrt(k), chance's share, is allowed as well.
+        tail_distance: Kolmogorov-Smirnov distance up to which a tail counts as a power law; in a
+            tail of k eigenvalues up to 1.35 / sqrt(k), which chance alone may give.
         detached: Gap between the bulk and everything above it, in widths of the bulk, beyond which
             the eigenvalues above are spikes, however many; four Tracy-Widom widths are added.
         random_ratio: lambda_max / lambda_plus up to which an eigenvalue above the edge is still

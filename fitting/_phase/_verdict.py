@@ -81,10 +81,11 @@ def classify_phase(
        the rest still is a bulk, ``UNCLASSIFIED`` if neither law holds. (Eigenvalues that all stand
        clear of a good bulk are left to question 6.)
     4. Is there no bulk? ``UNCLASSIFIED``.
-    5. Does nothing lie above the edge, to 4 %? ``RANDOM_LIKE``. Not far? ``BLEEDING_OUT``.
+    5. Does nothing lie more than 4 % above the edge? ``RANDOM_LIKE``. Nothing far above it?
+       ``BLEEDING_OUT``.
     6. Do many eigenvalues run on from the edge? ``BULK_DECAY``. Else ``BULK_SPIKES``.
 
-    A spectrum does not say where it comes from. Noise whose rows or columns differ in scale spreads
+    A spectrum cannot say where it comes from. Noise whose rows or columns differ in scale spreads
     past the edge and reads as ``BLEEDING_OUT`` or ``BULK_DECAY``; entries with infinite fourth
     moment make spikes of their own, one for each large entry; a matrix with a mean has one spike.
     With fewer than about 120 eigenvalues a bulk decay looks heavy-tailed.
@@ -93,7 +94,7 @@ def classify_phase(
         matrix_or_eigenvalues: Weight matrix, shape [rows, cols], or its squared singular values,
             shape [min(rows, cols)], any order.
         shape: Sides of the matrix, in either order; needed with eigenvalues.
-        cuts: Other cuts than the measured ones.
+        cuts: Cuts to use instead of the measured ones.
 
     Returns:
         ``PhaseResult``. The phase does not change under a rescaling, a transposition or a rotation
@@ -147,15 +148,17 @@ def _spectrum_and_shape(
     if given.ndim == 1:
         if shape is None:
             raise ValueError(
-                f"expected shape with a vector of {given.size} eigenvalues: the two sides of the "
-                "matrix, as the edge of the bulk depends on both"
+                f"shape is None; expected the two sides of the matrix beside its {given.size} "
+                "eigenvalues, as the edge of the bulk depends on both"
             )
         values = sorted_spectrum(given)
         check_shape(values, shape)
         return values, shape
     matrix = check_matrix(given)
     if shape is not None and sorted(shape) != sorted(matrix.shape):
-        raise ValueError(f"expected shape {matrix.shape} with this matrix, got {tuple(shape)}")
+        raise ValueError(
+            f"shape is {tuple(shape)}; expected {matrix.shape}, as of the matrix, or None"
+        )
     singular_values = np.linalg.svd(matrix, compute_uv=False)
     return sorted_spectrum(singular_values**2), (matrix.shape[0], matrix.shape[1])
 

@@ -28,7 +28,7 @@ class DistributionComparison:
         normalized_R: R over its standard deviation, ``sqrt(num_tail) std(l_i)``.
         p: Probability of an R as far from zero if both described the tail equally well: after
             Vuong, or after Wilks for the truncated power law.
-        best: "power_law" or the alternative that the papers' rule puts in its place.
+        best: "power_law", or the alternative that the papers' rule prefers to it.
         loglikelihood: Of each distribution, with "power_law" among the keys.
         parameters: Of each alternative, by powerlaw's names.
     """
@@ -80,13 +80,13 @@ def compare_distributions(eigenvalues: ArrayLike, fit: PowerLawFit) -> Distribut
     tail = tail_of(eigenvalues, fit)
     if fit.xmax is not None:
         raise ValueError(
-            f"expected a fit without xmax, got xmax={fit.xmax:.6g}; the alternatives have no end: "
-            "fit again without it"
+            f"the fit has xmax={fit.xmax:.6g}; expected one without, as the alternatives have no "
+            "end; fit again without it"
         )
     if np.unique(tail).size < 3:
         raise ValueError(
-            "expected a fit with a tail to compare on, of three distinct eigenvalues or more, got "
-            f"one without: {fit.reason}"
+            f"the tail of the fit has fewer than three distinct eigenvalues ({fit.reason}); "
+            "expected three or more to compare on"
         )
     logs = np.log(tail) - math.log(fit.xmin)  # the quotient can overflow
     slope = 1.0 / float(np.mean(logs))

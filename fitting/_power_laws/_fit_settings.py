@@ -63,27 +63,26 @@ def cut(
 ) -> NDArray[np.float64]:
     """The eigenvalues up to xmax; an error where the settings leave none to fit."""
     if min_tail < 2:
-        raise ValueError(f"expected min_tail of 2 or more, got {min_tail}")
+        raise ValueError(f"min_tail is {min_tail}; expected 2 or more")
     for name, bound in (("xmin", xmin), ("xmax", xmax)):
         if bound is not None and not (math.isfinite(bound) and bound > 0):
             raise ValueError(
-                f"expected a positive, finite {name}, got {bound}; leave it out for none"
+                f"{name} is {bound}; expected a positive, finite number; leave it out for none"
             )
     if xmin is not None and xmax is not None and xmax <= xmin:
-        raise ValueError(f"expected xmax above xmin, got xmin={xmin:.6g} and xmax={xmax:.6g}")
+        raise ValueError(f"xmax is {xmax:.6g}; expected more than xmin, {xmin:.6g}")
     if positive.size == 0:
         return positive
     if xmax is not None and xmax < positive[0]:
         raise ValueError(
-            f"expected xmax at least the smallest positive eigenvalue {positive[0]:.6g}, "
-            f"got {xmax:.6g}"
+            f"xmax is {xmax:.6g}; expected at least the smallest positive eigenvalue, "
+            f"{positive[0]:.6g}"
         )
     if xmax is not None:
         positive = positive[: np.searchsorted(positive, xmax, side="right")]
     if xmin is not None and xmin > positive[-1]:
         upto = "" if xmax is None else f" up to xmax={xmax:.6g}"
         raise ValueError(
-            f"expected xmin at most the largest eigenvalue{upto}, {positive[-1]:.6g}, "
-            f"got {xmin:.6g}"
+            f"xmin is {xmin:.6g}; expected at most the largest eigenvalue{upto}, {positive[-1]:.6g}"
         )
     return positive

@@ -30,11 +30,11 @@ def goodness_of_fit(
     power law with probability num_tail / num_positive and is otherwise drawn from those below the
     tail. Clauset, Shalizi and Newman rule the power law out at p <= 0.1.
 
-    They simulate from the fit itself. Its tail is often the shorter part of the true one, shorter
-    tails have larger distances, and p comes out too large: 0.59 on average over 300 planted power
-    laws. So here the tail that is simulated is the longest that the power law describes no worse
-    than a true one, D sqrt(num_tail) <= 0.85, which makes p uniform there. With xmin given there is
-    no such choice.
+    Their simulations start from the fit itself. Its tail is often only a part of the true one, and
+    as shorter tails have larger distances, p comes out too large: 0.59 on average over 300 planted
+    power laws. So here the tail that is simulated is the longest that the power law describes no
+    worse than a true one, D sqrt(num_tail) <= 0.85, which makes p uniform there. With xmin given
+    there is no such choice.
 
     Args:
         eigenvalues: ``[M]``, what ``fit`` was fitted to.
@@ -187,7 +187,7 @@ class _Null:
 
 def _null(eigenvalues: ArrayLike, fit: PowerLawFit, num_bootstrap: int) -> _Null | None:
     if num_bootstrap < 1:
-        raise ValueError(f"expected num_bootstrap of 1 or more, got {num_bootstrap}")
+        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 1 or more")
     tail = tail_of(eigenvalues, fit)
     if tail.size == 0 or not math.isfinite(fit.sigma):
         return None

@@ -38,8 +38,8 @@ def fit_power_laws(
 ) -> PowerLawFits:
     """Fits a power law to each of many spectra, on all cores.
 
-    The same as :func:`fit_power_law`, and with num_bootstrap :func:`goodness_of_fit`, of one after
-    the other: threads suffice, since the compiled search holds no lock.
+    Gives what :func:`fit_power_law` gives for one after the other, and with num_bootstrap what
+    :func:`goodness_of_fit` does. Threads suffice, since the compiled search holds no lock.
 
     Args:
         spectra: Eigenvalues, ``[M_1], [M_2], ...``, of any lengths.
@@ -53,7 +53,8 @@ def fit_power_laws(
         The fits, and the p-values if num_bootstrap is positive.
 
     Raises:
-        ValueError: If a spectrum is none (see :func:`fit_power_law`; the message says which), or
+        ValueError: If a spectrum cannot be fitted (as for :func:`fit_power_law`; the message says
+            which), or
             num_bootstrap or num_threads is too small.
 
     Example:
@@ -65,10 +66,10 @@ def fit_power_laws(
         [200, 300]
     """
     if num_bootstrap < 0:
-        raise ValueError(f"expected num_bootstrap of 0 or more, got {num_bootstrap}")
+        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
     num_threads = num_cores() if num_threads is None else num_threads
     if num_threads < 1:
-        raise ValueError(f"expected num_threads of 1 or more, got {num_threads}")
+        raise ValueError(f"num_threads is {num_threads}; expected 1 or more, or None")
 
     def fit_one(index: int, eigenvalues: ArrayLike) -> tuple[PowerLawFit, float]:
         try:

@@ -43,7 +43,7 @@ class PowerLawFit:
         num_eigenvalues: Number of eigenvalues given, zeros included.
         valid: Whether there was a tail to fit. A fit that is not valid never enters a mean.
         reason: Why the fit is not valid; empty if it is.
-        xmin_given: Whether xmin was given instead of searched.
+        xmin_given: Whether xmin was given instead of being searched for.
         xmin_range: Between what it was searched, (None, None) for no bounds.
         min_tail: Fewest eigenvalues that a tail was allowed to have.
         ks: Which distance was minimized, "one-sided" or "two-sided".
@@ -90,7 +90,7 @@ class PowerLawFit:
             True
         """
         if not math.isfinite(self.sigma):
-            raise ValueError(f"expected a fit with a tail, got one without: {self.reason}")
+            raise ValueError(f"the fit has no tail ({self.reason}); expected one that has")
         import powerlaw
 
         result = powerlaw.Fit(
@@ -121,8 +121,8 @@ def fit_power_law(
 
     Args:
         eigenvalues: ``[M]``, squared singular values in any order. Zeros are left out of the fit.
-        xmin: Start of the tail, if known. It is then not searched. A pair (low, high) searches it
-            among the eigenvalues from low to high alone; None is no bound.
+        xmin: Start of the tail, if known; it is then not searched for. With a pair (low, high) the
+            search is among the eigenvalues from low to high alone; None is no bound.
         xmax: Cuts off the spectrum, and the fitted law, at this value. Rarely wanted: with xmax at
             the largest eigenvalue pure noise fits like a heavy tail.
         min_tail: Fewest eigenvalues that a tail may have.
@@ -160,7 +160,7 @@ def fit_power_law(
         (alpha), eq. 3.9 (distance), section 3.3 (xmin).
     """
     if ks not in ("one-sided", "two-sided"):
-        raise ValueError(f'expected ks to be "one-sided" or "two-sided", got {ks!r}')
+        raise ValueError(f"ks is {ks!r}; expected 'one-sided' or 'two-sided'")
     spectrum = sorted_spectrum(eigenvalues)
     positive = spectrum[np.searchsorted(spectrum, 0.0, side="right") :]
     xmin_range: Bounds = (None, None)
@@ -249,7 +249,8 @@ def tail_of(eigenvalues: ArrayLike, fit: PowerLawFit) -> NDArray[np.float64]:
         or (others.size and others[-1] >= fit.xmin > 0)
     ):
         raise ValueError(
-            f"expected the eigenvalues that were fitted ({fit.num_eigenvalues}, {fit.num_tail} of "
-            f"them in the tail from xmin={fit.xmin:.6g} on), got {spectrum.size} others"
+            f"eigenvalues has {spectrum.size} that are not those of the fit; expected the "
+            f"{fit.num_eigenvalues} that were fitted, {fit.num_tail} of them in the tail from "
+            f"xmin={fit.xmin:.6g} on"
         )
     return tail

@@ -54,8 +54,8 @@ def universality_class(alpha: float) -> UniversalityClass:
     """
     if not (math.isfinite(alpha) and alpha > 1):
         raise ValueError(
-            f"expected a finite alpha above 1, got {alpha}; "
-            "a fit that is not valid has no universality class"
+            f"alpha is {alpha}; expected a finite number above 1; a fit that is not valid has no "
+            "universality class"
         )
     theorem = f"for independent elements alpha = 1 + mu / 2, so mu = {2 * (alpha - 1):.3g}"
     if alpha < 2:

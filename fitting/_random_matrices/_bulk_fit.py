@@ -42,8 +42,8 @@ class MarchenkoPasturFit:
         lambda_minus: Lower edge, sigma2 (1 - Q^(-1/2))^2.
         lambda_plus: Upper edge, sigma2 (1 + Q^(-1/2))^2.
         edge_width: Tracy-Widom scale of the largest noise eigenvalue, in units of the eigenvalues.
-        spike_threshold: What pure noise stays below 999 times in 1,000; 987 times at 64 x 64, where
-            the scale itself is uncertain.
+        spike_threshold: What the largest eigenvalue of pure noise stays below in 999 of 1,000
+            matrices, and in 987 at 64 x 64, where the scale itself is uncertain.
         num_spikes: Eigenvalues above ``spike_threshold``.
         num_zeros: Eigenvalues that are 0 to the accuracy of a float32 decomposition.
         ks_distance: Largest gap between the bulk's empirical distribution and the law.
@@ -95,7 +95,7 @@ class MarchenkoPasturFit:
 
 
 def fit_marchenko_pastur(eigenvalues: ArrayLike, shape: tuple[int, int]) -> MarchenkoPasturFit:
-    r"""Fits the Marchenko-Pastur law to the bulk of a spectrum, whatever stands out of it.
+    r"""Fits the Marchenko-Pastur law to the bulk of a spectrum, undisturbed by what stands out.
 
     Least squares of the eigenvalues in the 10 to 70 % ranks of the bulk on the quantiles of the
     law, :math:`\sigma^2 = \sum_k q_k \lambda_k / \sum_k q_k^2`. The number r of eigenvalues outside

@@ -68,7 +68,7 @@ def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> Localiz
 
     Returns:
         ``LocalizationResult``. Directions with zero singular value are left out, as they are
-        arbitrary; so are those within a repeated singular value, which are kept but mean nothing.
+        arbitrary. So are those of a repeated singular value, but they are kept.
         Costs one decomposition with vectors.
 
     Raises:
@@ -91,7 +91,7 @@ def localization(matrix: ArrayLike, *, num_spikes: int | None = None) -> Localiz
         entries = entries.T
     length = entries.shape[1]
     if num_spikes is not None and not 0 <= num_spikes <= length:
-        raise ValueError(f"expected num_spikes between 0 and {length}, got {num_spikes}")
+        raise ValueError(f"num_spikes is {num_spikes}; expected 0 to {length}")
     singular_values, vectors = np.linalg.svd(entries, full_matrices=False)[1:]
     fit = fit_marchenko_pastur(singular_values**2, entries.shape)
     spikes = fit.num_spikes if num_spikes is None else num_spikes

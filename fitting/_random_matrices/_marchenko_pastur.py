@@ -45,11 +45,11 @@ class MarchenkoPastur:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.Q) and self.Q >= 1):
             raise ValueError(
-                f"expected Q of at least 1, long side over short side, got {self.Q}; pass N / M "
+                f"Q is {self.Q}; expected at least 1, the long side over the short; pass N / M "
                 "with N = max(shape) and M = min(shape)"
             )
         if not (np.isfinite(self.sigma2) and self.sigma2 > 0):
-            raise ValueError(f"expected a positive, finite sigma2, got {self.sigma2}")
+            raise ValueError(f"sigma2 is {self.sigma2}; expected a positive, finite number")
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -101,7 +101,7 @@ class MarchenkoPastur:
         p = np.asarray(p, dtype=np.float64)
         if not np.all((p >= 0) & (p <= 1)):
             bad = p[~((p >= 0) & (p <= 1))].flat[0]
-            raise ValueError(f"expected probabilities in [0, 1], got {bad:.6g}")
+            raise ValueError(f"p is {bad:.6g}; expected probabilities in [0, 1]")
         grid = np.linspace(0.0, np.pi, 257)
         share = np.maximum.accumulate(self.cdf_of_angle(grid))
         cell = np.clip(np.searchsorted(share, p, side="right") - 1, 0, grid.size - 2)

@@ -15,7 +15,7 @@ from ._bulk_fit import MarchenkoPasturFit, fit_marchenko_pastur
 
 @dataclass(frozen=True, eq=False)
 class PooledSpectrum:
-    """Eigenvalues of several matrices of one shape. NumPy takes it as the array of them.
+    """Eigenvalues of several matrices of one shape; NumPy converts it to their array.
 
     Attributes:
         eigenvalues: All of them, descending.
@@ -67,14 +67,16 @@ class PooledSpectrum:
 
     def _mean(self, name: str) -> float:
         if not self.fits:
-            raise ValueError(f"{name} is fitted run by run: give pool_spectra their shape")
+            raise ValueError(
+                f"{name} is missing, as the runs were not fitted; expected a shape in pool_spectra"
+            )
         return float(np.mean([getattr(fit, name) for fit in self.fits]))
 
 
 def pool_spectra(
     list_of_eigenvalues: Sequence[ArrayLike], shape: tuple[int, int] | None = None
 ) -> PooledSpectrum:
-    r"""Pools the spectra of several runs, and takes their bulk edge from the runs one by one.
+    r"""Pools the spectra of several runs; the edge of their bulk is the mean of the runs' own.
 
     .. math:: \bar\lambda_+ = \frac1n \sum_r \lambda_+^{(r)}, \qquad
         \bar R_s = \frac{\frac1n \sum_r \|W_r\|_F^2}{\max_r \lambda_{max}^{(r)}}
@@ -106,12 +108,15 @@ def pool_spectra(
         C. Martin and M. Mahoney, 2021, Figure 5 (pooled spectra of 10 runs).
     """
     if not len(list_of_eigenvalues):
-        raise ValueError("expected the eigenvalues of at least one run, got none")
+        raise ValueError(
+            "list_of_eigenvalues is empty; expected the eigenvalues of at least one run"
+        )
     spectra = [sorted_spectrum(eigenvalues) for eigenvalues in list_of_eigenvalues]
     lengths = sorted({spectrum.size for spectrum in spectra})
     if len(lengths) > 1:
         raise ValueError(
-            f"expected runs of one shape, got spectra of {lengths[0]} to {lengths[-1]} eigenvalues"
+            f"list_of_eigenvalues has spectra of {lengths[0]} to {lengths[-1]} eigenvalues; "
+            "expected runs of one shape"
         )
     fits: tuple[MarchenkoPasturFit, ...] = ()
     if shape is not None:

@@ -64,7 +64,9 @@ def spike_signals(eigenvalues: ArrayLike, Q: float, sigma2: float = 1.0) -> Spik
     """
     spikes = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
     if not np.isfinite(spikes).all():
-        raise ValueError(f"expected finite eigenvalues, got {spikes[~np.isfinite(spikes)][0]}")
+        raise ValueError(
+            f"eigenvalues has {spikes[~np.isfinite(spikes)][0]}; expected finite numbers"
+        )
     MarchenkoPastur(Q, sigma2)  # refuses what is no noise
     c = 1 / Q
     excess = np.maximum(spikes / sigma2 - 1 - c, 2 * np.sqrt(c))

@@ -85,7 +85,7 @@ def tracy_widom_quantile(p: float) -> float:
     Cost: some ten values of :func:`tracy_widom_cdf`, kept for the next call.
     """
     if not 0 < p < 1:
-        raise ValueError(f"expected a probability between 0 and 1, both excluded, got {p}")
+        raise ValueError(f"p is {p}; expected a probability between 0 and 1, both excluded")
     from scipy.optimize import brentq
 
     return float(brentq(lambda s: _cdf(s) - p, *SUPPORT, xtol=1e-10))

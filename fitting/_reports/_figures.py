@@ -34,7 +34,9 @@ def plot_report(
     ]
     if not drawn:
         names = sorted({row["name"] for row in rows})
-        raise ValueError(f"no layer matches {layers}; the layers are {names}")
+        raise ValueError(
+            f"layers is {layers}, which no layer matches; expected patterns of {names}"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

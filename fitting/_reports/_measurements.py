@@ -103,7 +103,7 @@ def load_measurements(path: Path) -> Measurements:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise ValueError(
-                f"{path} has format {content['format']}; expected {FORMAT}, so evaluate again"
+                f"{path} has format {content['format']}; expected {FORMAT}; evaluate again"
             )
         rows = content["layers"]
         spectra = {
@@ -112,4 +112,6 @@ def load_measurements(path: Path) -> Measurements:
         }
         return tabulate(rows, content["skipped"], spectra, conv=content["conv"])
     except (json.JSONDecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no report written by Report.save: {error!r}") from error
+        raise ValueError(
+            f"{path} is no report ({error!r}); expected a file that Report.save wrote"
+        ) from error

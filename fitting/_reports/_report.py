@@ -23,8 +23,8 @@ class Report(Measurements):
             Rows that could not be fitted have ``valid=False`` and a ``reason``.
         skipped: One row a tensor left out: ``name``, ``shape``, ``reason``.
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
-        conv: What a convolution was measured as: "slices", "pooled", "flatten", or what else
-            :func:`evaluate` was asked for.
+        conv: What a convolution was measured as: "slices", "pooled", "flatten", or the operator
+            that :func:`evaluate` was given.
     """
 
     def to_weightwatcher(self, *, pool: bool = True) -> pd.DataFrame:
@@ -34,7 +34,7 @@ class Report(Measurements):
         ``spectral_norm`` squared, the eigenvalues of a convolution scaled by 1/2 (pooled) or by
         half its number of slices. alpha, xmin, D and sigma are those of WeightWatcher's own fit:
         eigenvalues above 1e-5 alone; below 20 of them a bias-corrected alpha with a tail of 8 or
-        more. What it would do otherwise is kept out: where it has no fit, alpha and what follows
+        more. Two things it does are not repeated here: where it has no fit, alpha and what follows
         from it are NaN with ``status`` "failed" (its -1 goes into its means), and rows that it
         leaves out silently (fewer than 8 eigenvalues) are here, as "failed". Weights that it takes
         whole and this report in parts have a row a part. ``layer_id`` counts the layers of this

@@ -39,8 +39,8 @@ def weightwatcher_table(report: Measurements, *, pool: bool) -> pd.DataFrame:
         is_conv = kind.startswith("conv")
         if is_conv and report.conv not in ("slices", "pooled"):
             raise ValueError(
-                f"{name} is a convolution measured with conv={report.conv!r}, which WeightWatcher "
-                "has no table of; evaluate with conv='slices' or 'pooled'"
+                f"conv is {report.conv!r} for {name}; expected 'slices' or 'pooled', as "
+                "WeightWatcher has no table of anything else; evaluate again"
             )
         # Units of W^T W to WeightWatcher's, which scales the matrices of a convolution: pooled by
         # sqrt(1/2), slices by sqrt(rf/2).
@@ -49,7 +49,8 @@ def weightwatcher_table(report: Measurements, *, pool: bool) -> pd.DataFrame:
         rf = sum(s.size for s in spectra) // M if is_conv else 1
         if is_conv and not pool and len(spectra) < rf:
             raise ValueError(
-                f"the slices of {name} were pooled; pool=False needs a report of conv='slices'"
+                f"pool is False and conv is {report.conv!r} for {name}; expected a report with "
+                "conv='slices'"
             )
         longname = str(name).removesuffix("/kernel").removesuffix("/embedding").replace("/", ".")
         place = {
