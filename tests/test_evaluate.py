@@ -178,7 +178,7 @@ def test_save_and_load(report, tmp_path):
     [
         (PARAMS, {"conv": "sliced"}, "conv is 'sliced'; expected one of slices"),
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
-        (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches none"),
+        (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches no path"),
         ({"a": np.ones(3)}, {}, "no weight matrix to measure.* 'a': a scalar or a vector$"),
         ([np.ones((3, 2))], {}, "not that of a weight matrix; what axes names is measured"),
         ({}, {}, "of type dict without a weight matrix; expected a model"),

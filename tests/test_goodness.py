@@ -126,9 +126,9 @@ class TestErrors:
     def test_says_what_is_wrong(self, function):
         eigenvalues = planted(np.random.default_rng(0))
         fit = fitting.fit_power_law(eigenvalues)
-        with pytest.raises(ValueError, match="eigenvalues that were fitted"):
+        with pytest.raises(ValueError, match="not those of the fit; expected"):
             function(2 * eigenvalues, fit)
-        with pytest.raises(ValueError, match="eigenvalues that were fitted"):
+        with pytest.raises(ValueError, match="not those of the fit; expected"):
             function(eigenvalues[:-1], fit)
         with pytest.raises(ValueError, match="num_bootstrap is 0; expected 1 or more"):
             function(eigenvalues, fit, num_bootstrap=0)

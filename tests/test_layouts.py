@@ -107,7 +107,7 @@ def test_axes_given_override_names_and_layouts():
     top = np.linalg.svd(W.transpose(1, 0, 2).reshape(10, 12), compute_uv=False)[0]
     layers = report.layers.set_index("name")
     assert layers.loc["heads/w_o", "spectral_norm"] == pytest.approx(top)
-    with pytest.raises(ValueError, match="matches none"):
+    with pytest.raises(ValueError, match="matches no path"):
         fitting.evaluate(params, axes={"nothing": sr.MatrixAxes()}, progress=False)
 
 

@@ -82,8 +82,8 @@ def test_zero_matrix_has_no_directions():
     [
         (np.ones(4), None, "matrix has shape"),
         (np.full((4, 4), np.inf), None, "infinite"),
-        (np.eye(4), 5, "between 0 and 4"),
-        (np.eye(4), -1, "between 0 and 4"),
+        (np.eye(4), 5, "num_spikes is .*; expected 0 to 4"),
+        (np.eye(4), -1, "num_spikes is .*; expected 0 to 4"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(matrix, num_spikes, message):

@@ -78,7 +78,7 @@ def test_shaping_a_plain_function_gives_a_plain_function():
         (lambda: sr.spectral_penalty(PARAMS, jnp.sum), r"gave shape \(\) for 'conv/kernel'"),
         (lambda: sr.target(sr.alpha, np.nan), "value is nan; expected a finite"),
         (lambda: sr.target(sr.alpha, 2.0, band=-1.0), "band is -1.0"),
-        (lambda: sr.hinge(sr.alpha), "neither below nor above"),
+        (lambda: sr.hinge(sr.alpha), "below and above are None"),
         (lambda: sr.hinge(sr.alpha, above=np.inf), "above is inf"),
     ],
 )

@@ -203,7 +203,7 @@ def test_degenerate_spectra(values, shape, phase, reason):
         (np.ones((5, 4)), (5, 5), "shape is .*; expected"),
         (np.ones((2, 3, 4)), None, "matrix has shape"),
         (np.full((60, 60), np.nan), None, "NaN"),
-        (-np.ones(60), (60, 60), "negative"),
+        (-np.ones(60), (60, 60), "of at least 0"),
         (np.full(60, np.inf), (60, 60), "infinite"),
         (np.zeros((0, 5)), None, "matrix has shape"),
         (np.ones((60, 60)) * 1j, None, "complex"),

@@ -48,7 +48,7 @@ class TestDegenerate:
         assert "equal" in fit.reason
 
     def test_no_powerlaw_object_without_a_tail(self):
-        with pytest.raises(ValueError, match=r"fit with a tail, .* constant"):
+        with pytest.raises(ValueError, match=r"the fit has no tail .*constant"):
             fitting.fit_power_law(np.ones(20)).to_powerlaw()
 
 

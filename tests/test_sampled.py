@@ -85,8 +85,8 @@ def test_adds_up_in_a_penalty():
         ({"num_blocks": 0}, "num_blocks is 0"),
         ({"size": 1}, "size is 1"),
         ({"aspect": 0.5}, "aspect is 0.5"),
-        ({"size": 31}, r"\(31, 31\) does not fit into a matrix of \(40, 30\); .* at most 30"),
-        ({"size": 21, "aspect": 2.0}, r"\(42, 21\) does not fit .* at most 20 with"),
+        ({"size": 31}, r"\(31, 31\) in a matrix of \(40, 30\); expected at most 30"),
+        ({"size": 21, "aspect": 2.0}, r"\(42, 21\) in a matrix .* at most 20 with"),
     ],
 )
 def test_bad_input(options, message):

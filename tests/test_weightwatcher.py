@@ -91,7 +91,7 @@ def test_pooled_eigenvalues_do_not_say_what_belongs_to_a_slice():
 
 
 def test_flattened_convolutions_are_refused():
-    with pytest.raises(ValueError, match="conv='flatten'"):
+    with pytest.raises(ValueError, match="conv is 'flatten' for"):
         table(conv="flatten")
 
 
