@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 import fitting
 from fitting._command import main
-from fitting._evaluation._change import short_name
+from fitting._evaluation import short_name
 
 RNG = np.random.default_rng(0)
 

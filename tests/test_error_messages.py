@@ -93,7 +93,7 @@ BAD_INPUTS = {
     "a model": lambda: fitting.evaluate({}),
     "resume": lambda: fitting.evaluate(PARAMS, resume=True),
     "reports": lambda: fitting.compare({"a": REPORT}),
-    "reports: of what": lambda: fitting.compare({"a": REPORT, "b": PARAMS}),
+    "reports: of what": lambda: fitting.compare({"a": REPORT, "b": []}),
     "quality": lambda: fitting.compare({"a": REPORT, "b": REPORT}, quality={"a": 1.0}),
     "W": lambda: sr.stable_rank(jnp.ones(3)),
     "W: of integers": lambda: sr.stable_rank(jnp.ones((3, 3), int)),

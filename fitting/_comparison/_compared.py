@@ -86,7 +86,7 @@ def load_compared(path: Path) -> Compared:
         )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no comparison written by Comparison.save: {error!r}"
+            f"{path} is no comparison ({error!r}); expected a file that Comparison.save wrote"
         ) from error
 
 
