@@ -123,7 +123,7 @@ def work(options: argparse.Namespace) -> list[dict[str, Any]]:
         {"optimizer": optimizer, "shape": shape, "start": start, "loss": loss, "target": target}
         for optimizer in ("sgd", "adam")
         for shape, start, loss, target in itertools.product(
-            SHAPES, ("random", "trained"), options.losses or LOSSES, TARGETS
+            options.shapes, ("random", "trained"), options.losses or LOSSES, TARGETS
         )
     ]
     for row in rows:
@@ -201,6 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs=len(SHAPES),
         default=[20, 5, 2, 1, 1, 1],
         help="runs by Adam at each shape: " + ", ".join(f"{n} x {m}" for n, m in SHAPES),
+    )
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        default=SHAPES,
+        type=lambda text: tuple(int(side) for side in text.split("x")),
+        help="such as 64x64; default: all",
     )
     parser.add_argument("--losses", nargs="*", choices=LOSSES, help="default: all")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")

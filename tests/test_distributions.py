@@ -247,3 +247,69 @@ class TestAnySpectrum:
     @given(spectra())
     def test_two_thousand_give_defined_values(self, eigenvalues):
         check_any_spectrum(eigenvalues)
+
+
+# Samples of y = ln(l / xmin) whose best lognormal, or stretched exponential, is the power law.
+MIXED = {
+    "mixture": lambda g: g.exponential(size=2000) * np.where(g.random(2000) < 0.5, 0.3, 1.5),
+    "squares": lambda g: g.exponential(size=300) ** 2,
+    "a few far out": lambda g: np.where(g.random(200) < 0.1, 5.0, 0.05) * g.exponential(size=200),
+}
+
+
+@pytest.mark.parametrize("sample", MIXED.values(), ids=MIXED)
+def test_an_alternative_that_has_become_the_power_law_is_no_worse_than_it(sample):
+    comparison = compare(np.exp(sample(np.random.default_rng(0))), xmin=1)
+    for name in ("stretched_exponential", "lognormal"):
+        assert comparison.R[name] == comparison.normalized_R[name] == 0
+        assert comparison.p[name] == 1
+        assert comparison.loglikelihood[name] == pytest.approx(
+            comparison.loglikelihood["power_law"], rel=1e-12
+        )
+    assert comparison.parameters["stretched_exponential"]["beta"] == 0
+    assert comparison.parameters["lognormal"]["sigma"] == np.inf
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_contains_the_power_law_is_at_least_as_likely(seed):
+    """Whatever the sample: a bound passed off as a maximum would be beaten by it."""
+    generator = np.random.default_rng(seed)
+    size, scale = int(generator.integers(5, 400)), 10 ** generator.uniform(-3, 2)
+    samples = (
+        scale * generator.exponential(size=size),
+        scale * generator.random(size),
+        scale * np.abs(generator.normal(size=size)) ** generator.uniform(0.2, 4),
+        1 + 1e-3 * scale * generator.random(size),
+    )
+    for logs in samples:
+        eigenvalues = np.exp(np.minimum(logs, 600))
+        fit = fitting.fit_power_law(eigenvalues, xmin=float(eigenvalues.min()))
+        comparison = fitting.compare_distributions(eigenvalues, fit)
+        for name in set(NAMES) - {"exponential"}:
+            assert comparison.R[name] <= 1e-9 * size, name
+
+
+def test_a_stretch_beyond_any_bound_is_found():
+    """All but a few at the top: the best beta is 1 / (top - mean), wherever that is."""
+    logs = np.append(np.full(5000, 1.0), [0.9, 0.95, 0.99, 0.0])
+    logs += 1e-9 * np.arange(logs.size)
+    comparison = compare(np.exp(logs), xmin=1)
+    beta = comparison.parameters["stretched_exponential"]["beta"]
+    step = 1e-3 * beta
+
+    def log_likelihood(beta):
+        top = logs.max()
+        growth = np.mean(np.exp(beta * (logs - top)) - np.exp(-beta * top))
+        return logs.size * (np.log(beta) - beta * top - np.log(growth) - 1) + beta * logs.sum()
+
+    assert beta > 600
+    assert log_likelihood(beta) > max(log_likelihood(beta - step), log_likelihood(beta + step))
+
+
+def test_a_lognormal_of_which_nothing_is_cut_off():
+    logs = 1 + 1e-4 * np.random.default_rng(0).normal(size=500)
+    eigenvalues = np.append(np.exp(logs), 1.0)[:-1]
+    fit = fitting.fit_power_law(eigenvalues, xmin=float(eigenvalues.min()) * np.exp(-1))
+    parameters = fitting.compare_distributions(eigenvalues, fit).parameters["lognormal"]
+    assert parameters["mu"] == pytest.approx(logs.mean(), rel=1e-9)
+    assert parameters["sigma"] == pytest.approx(logs.std(), rel=1e-6)

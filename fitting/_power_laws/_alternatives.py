@@ -1,7 +1,8 @@
 """The four distributions that a tail is compared with, at their maximum likelihood.
 
 Each function takes y = ln(l / xmin) of a tail and returns the log-density of each y and the
-parameters by powerlaw's names.
+parameters by powerlaw's names. Three of them contain the power law, two of these in a limit that no
+parameter reaches: where the likelihood still rises towards it, they are the power law, and say so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from numpy.typing import NDArray
 MIN_SLOPE = 0.01
 
 
+def _power_law(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    slope = 1 / float(np.mean(logs))
+    return math.log(slope) - slope * logs
+
+
 def _truncated_power_law(
     logs: NDArray[np.float64], xmin: float
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
@@ -27,10 +33,7 @@ def _truncated_power_law(
     power_law_slope = 1 / float(np.mean(logs))
     x = _minimize_truncated(1 / power_law_slope, float(np.mean(scaled)), top)
     if x is None:  # no better than without truncation, which it contains
-        return math.log(power_law_slope) - power_law_slope * logs, {
-            "alpha": 1 + power_law_slope,
-            "Lambda": 0.0,
-        }
+        return _power_law(logs), {"alpha": 1 + power_law_slope, "Lambda": 0.0}
     slope, weight = x
     densities = -slope * logs - weight * scaled - _truncated_moments(np.array(x), top)[0]
     return densities, {"alpha": 1 + slope, "Lambda": weight * offset / xmin}
@@ -123,22 +126,32 @@ def _stretched_exponential(
 
     mean_log, top = float(np.mean(logs)), float(logs.max())
 
+    def log_growth(beta: float) -> float:
+        # scaled by the largest, so that nothing overflows at any beta
+        return beta * top + math.log(
+            float(np.mean(np.exp(beta * (logs - top)) * -np.expm1(-beta * logs)))
+        )
+
     def cost(log_beta: float) -> float:
         beta = math.exp(log_beta)
-        return math.log(float(np.mean(np.expm1(beta * logs)))) - log_beta - beta * mean_log
+        return log_growth(beta) - log_beta - beta * mean_log
 
-    # in units of 1/top the exponents stay in range; below 1e-6 it is the power law to rounding
-    log_beta = minimize_scalar(
+    # In units of 1/top; below 1e-6 it is the power law to rounding. The best beta is about
+    # 1 / (top - mean) where that is large, and no more than n times it.
+    found = minimize_scalar(
         cost,
-        bounds=(math.log(1e-6 / top), math.log(600 / top)),
+        bounds=(math.log(1e-6 / top), math.log(max(600 / top, 10 * logs.size / (top - mean_log)))),
         method="bounded",
         options={"xatol": 1e-9},
-    ).x
-    beta = math.exp(log_beta)
-    growth = np.expm1(beta * logs)
-    rate = 1 / float(np.mean(growth))
-    densities = math.log(beta) + math.log(rate) + beta * logs - rate * growth
-    log_lambda = math.log(rate) / beta - math.log(xmin)
+    )
+    # What the cost tends to; the difference below is what rounding leaves of the smallest beta.
+    if found.fun >= math.log(mean_log) - 1e-10:
+        return _power_law(logs), {"Lambda": math.inf, "beta": 0.0}
+    beta = math.exp(found.x)
+    log_rate = -log_growth(beta)
+    growth = np.exp(log_rate + beta * logs) - math.exp(log_rate)
+    densities = math.log(beta) + log_rate + beta * logs - growth
+    log_lambda = log_rate / beta - math.log(xmin)
     return densities, {"Lambda": math.exp(min(log_lambda, 709.0)), "beta": beta}
 
 
@@ -149,7 +162,7 @@ def _lognormal(
 
     With h = pdf(u) / P(> u), mean(y) = sigma (h - u) and mean(y^2) = sigma^2 (1 + u^2 - u h). Thus
     mean(y^2) / mean(y)^2 is a function of u alone, rising from 1 to 2, where it is the power law:
-    the likelihood has its maximum where this meets the sample's.
+    the likelihood has its maximum where this meets the sample's, and none where that is above 2.
     """
     from scipy.optimize import brentq
     from scipy.special import erfcx, log_ndtr
@@ -164,14 +177,16 @@ def _lognormal(
         h = hazard(u)
         return (1 + u * u - u * h) / (h - u) ** 2 - ratio
 
-    lowest, highest = -1e6, 100.0
-    if excess(highest) <= 0:
-        u = highest
-    elif excess(lowest) >= 0:
-        u = lowest
+    # Beyond 100, ratio and density are those of the power law to rounding; before -40 nothing is
+    # cut off of the normal law, whose parameters are mean and standard deviation.
+    if excess(100.0) <= 0:
+        return _power_law(logs), {"mu": -math.inf, "sigma": math.inf}
+    if excess(-40.0) >= 0:
+        sigma = float(np.std(logs))
+        u = -mean_log / sigma
     else:
-        u = brentq(excess, lowest, highest, xtol=1e-12, rtol=1e-14)
-    sigma = mean_log / (hazard(u) - u)
+        u = brentq(excess, -40.0, 100.0, xtol=1e-12, rtol=1e-14)
+        sigma = mean_log / (hazard(u) - u)
     densities = (
         -0.5 * (logs / sigma + u) ** 2
         - math.log(sigma)

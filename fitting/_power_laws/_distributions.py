@@ -24,7 +24,9 @@ class DistributionComparison:
 
     Attributes:
         R: Log-likelihood of the power law less that of the alternative. Positive is for the power
-            law; for the truncated power law, which contains it, R is never positive.
+            law, as against the exponential it can be. The others contain it, the lognormal (mu to
+            minus infinity) and the stretched exponential (beta to 0) in a limit: theirs is never
+            positive, and 0 with p = 1 where they are most likely as the power law itself.
         normalized_R: R over its standard deviation, ``sqrt(num_tail) std(l_i)``.
         p: Probability of an R as far from zero if both described the tail equally well: after
             Vuong, or after Wilks for the truncated power law.
