@@ -16,6 +16,25 @@ ENVIRONMENTS = Path(__file__).parents[1] / "build" / "peers"
 ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+def environment(name: str, installs: Sequence[Sequence[str]]) -> Path:
+    """The Python of an environment with these packages, which is made on the first call.
+
+    Args:
+        name: Of the environment.
+        installs: Arguments of `pip install`, one call each.
+    """
+    folder = ENVIRONMENTS / name
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        print("installing", *(" ".join(arguments) for arguments in installs), file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for arguments in installs:
+            subprocess.run([*pip, *arguments], check=True)
+        (folder / "ready").touch()
+    return python
+
+
 def ask(
     name: str,
     installs: Sequence[Sequence[str]],
@@ -36,27 +55,12 @@ def ask(
     Returns:
         What the script printed.
     """
-    folder = ENVIRONMENTS / name
-    if python is None and not (folder / "ready").exists():
-        print("installing", *(" ".join(arguments) for arguments in installs), file=sys.stderr)
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [
-            folder / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ]
-        for arguments in installs:
-            subprocess.run([*pip, *arguments], check=True)
-        (folder / "ready").touch()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "arrays.npz"
         np.savez(path, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         answer = subprocess.run(
             [
-                python or folder / "bin" / "python",
+                python or environment(name, installs),
                 "-W",
                 "ignore",
                 Path(__file__).with_name(worker),

@@ -39,6 +39,9 @@ from ._random_matrices import tracy_widom_cdf as tracy_widom_cdf
 from ._random_matrices import tracy_widom_quantile as tracy_widom_quantile
 from ._reports import Report as Report
 from ._reports import load_report as load_report
+from ._series import Series as Series
+from ._series import follow as follow
+from ._series import load_series as load_series
 
 __all__ = [
     "Comparison",
@@ -54,6 +57,7 @@ __all__ = [
     "PowerLawFit",
     "PowerLawFits",
     "Report",
+    "Series",
     "SpikeSignals",
     "UniversalityClass",
     "bootstrap_sigma",
@@ -65,10 +69,12 @@ __all__ = [
     "fit_marchenko_pastur",
     "fit_power_law",
     "fit_power_laws",
+    "follow",
     "goodness_of_fit",
     "largest_eigenvalue_law",
     "load_comparison",
     "load_report",
+    "load_series",
     "localization",
     "pool_spectra",
     "shuffled_null",

@@ -16,9 +16,7 @@ from safetensors.numpy import save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fitting
-from fitting._evaluation import _execution
-from fitting._evaluation._execution import run
-from fitting._evaluation._finished import describe
+from fitting._evaluation import _execution, describe, run
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)

@@ -64,6 +64,9 @@ def in_a_folder(tmp_path, monkeypatch):
     for depth in (8, 14, 20, 32):
         torch.save({"fc.weight": torch.randn(100, 60, generator=generator)}, f"resnet{depth}.pth")
     torch.save({"fc.weight": torch.randn(100, 60, generator=generator)}, "tuned.pth")
+    (tmp_path / "run").mkdir()
+    for step in (100, 200):
+        torch.save({"fc.weight": torch.randn(100, 60, generator=generator)}, f"run/{step}.pth")
     (tmp_path / "accuracies.csv").write_text("resnet8,1\nresnet14,2\nresnet20,3\nresnet32,4\n")
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Spectra of checkpoints from the shell: spectral-reg evaluate MODEL, compare A B."""
+"""Spectra of checkpoints from the shell: spectral-reg evaluate MODEL, compare A B, follow RUN."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from .._checkpoints import FORMATS
 from .._evaluation import evaluate
 from .._whole_file import check_place, written_whole
 from ._compare import add_compare_command, add_conv_option, add_folder_options
+from ._follow import add_follow_command
 from ._report_table import show
 
 MODEL = (
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     command.set_defaults(run=run_evaluate)
     add_compare_command(commands)
+    add_follow_command(commands)
     options = parser.parse_args(arguments)
     if options.command == "evaluate" and options.resume and options.out is None:
         command.error("--resume needs --out, the folder to go on with")

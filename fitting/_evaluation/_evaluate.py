@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import spectral_reg as sr
 
-from .._checkpoints import live_adapters, open_checkpoint
+from .._checkpoints import Tensor, live_adapters, open_checkpoint
 from .._reports import FORMAT, Report, make_report
 from ._change import changes
 from ._execution import run
@@ -124,34 +124,22 @@ def evaluate(
     References:
         Martin and Mahoney, Universality and capacity metrics, Methodology.
     """
-    if conv not in CONV and not isinstance(conv, sr.ConvOperator):
-        raise ValueError(
-            f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
-        )
-    if isinstance(layers, str):
-        raise TypeError(f"layers is {layers!r}; expected a list of patterns, [{layers!r}]")
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
     if resume and out is None:
         raise ValueError("out is None; expected the folder of the evaluation to resume")
-    tensors = open_checkpoint(model_or_path)
-    config = _configuration(model_or_path)
-    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
-    if base is not None and todo.units:
+    tensors, todo = open_plan(model_or_path, conv=conv, layers=layers, axes=axes)
+    if base is not None:
         # What is tied in the base need not be so in the model: there each stands for itself.
-        base_tensors = {
-            name: replace(tensor, identity=None) for name, tensor in open_checkpoint(base).items()
-        }
-        todo = changes(todo, tensors, plan(base_tensors, conv=conv, config=_configuration(base)))
-    if not todo.units:
-        raise ValueError(_nothing_to_measure(model_or_path, todo))
-
+        base_tensors, of_base = open_plan(base, conv=conv, untied=True)
+        todo = changes(todo, tensors, of_base)
     finished = None
     if out is not None:
         options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
         options["format"] = str(FORMAT)  # rows of another version do not mix with ours
-        what = describe(model_or_path, tensors, options | {"config": repr(config)}, Path(out))
+        options["config"] = repr(_configuration(model_or_path))
+        what = describe(model_or_path, tensors, options, Path(out))
         what["base"] = {} if base is None else describe(base, base_tensors, {}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
     done = {unit.key: rows for unit in todo.units if finished and (rows := finished.load(unit))}
@@ -173,6 +161,34 @@ def evaluate(
     if out is not None:
         report.save(Path(out) / "report.json")
     return report
+
+
+def open_plan(
+    model_or_path: Any,
+    *,
+    conv: str | sr.ConvOperator = "slices",
+    layers: Sequence[str] | None = None,
+    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    untied: bool = False,
+) -> tuple[dict[str, Tensor], Plan]:
+    """The tensors of a model and what becomes of them; arguments and errors as of `evaluate`.
+
+    With ``untied`` one tensor under several names is measured under each.
+    """
+    if conv not in CONV and not isinstance(conv, sr.ConvOperator):
+        raise ValueError(
+            f"conv is {conv!r}; expected one of {', '.join(CONV)} or conv_operator(height, width)"
+        )
+    if isinstance(layers, str):
+        raise TypeError(f"layers is {layers!r}; expected a list of patterns, [{layers!r}]")
+    tensors = open_checkpoint(model_or_path)
+    if untied:
+        tensors = {name: replace(tensor, identity=None) for name, tensor in tensors.items()}
+    config = _configuration(model_or_path)
+    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
+    if not todo.units:
+        raise ValueError(_nothing_to_measure(model_or_path, todo))
+    return tensors, todo
 
 
 def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = False) -> Rows:

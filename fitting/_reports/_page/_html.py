@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -40,14 +40,12 @@ def _page(report: Measurements, title: str, *, progress: bool) -> str:
     bar = tqdm(layers.values(), desc="page", unit="layer", disable=not progress)
     counts = phase_counts([row["phase"] for row in rows])
     summary = report.summary
-    script = (files(__package__) / "_page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": escape(title),
         "subtitle": f"{summary['num_matrices']} weight matrices in {summary['num_layers']} layers; "
         f"convolutions as {escape(report.conv)}",
-        "verdicts": "".join(map(_remark, [*verdicts(report), *left_out(report)])),
-        "caveats": "".join(map(_remark, caveats(report))),
+        "verdicts": "".join(map(remark_html, [*verdicts(report), *left_out(report)])),
+        "caveats": "".join(map(remark_html, caveats(report))),
         "phases": "".join(
             f"<dt>{phase_dot(phase)}{phase} <small>({count})</small></dt>"
             f"<dd>{escape(MEANINGS[phase])}"
@@ -59,13 +57,22 @@ def _page(report: Measurements, title: str, *, progress: bool) -> str:
         "headings": headings(columns),
         "rows": "\n".join(layer_rows(report, layer, columns) for layer in bar),
         "skipped": _skipped(report),
-        "colors": _colors(),
+    }
+    return fill((files(__package__) / "_page.html").read_text(encoding="utf-8"), parts)
+
+
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """A page: a template with its parts, the style and the script that all pages share."""
+    script = (files(__package__) / "_page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (files(__package__) / "_page.css").read_text(encoding="utf-8")
+    shared = {
+        "style": style.replace("@@colors@@", _colors()),
         "script": script,
         "hash": f"sha256-{digest}",
     }
-    template = (files(__package__) / "_page.html").read_text(encoding="utf-8")
     # In one pass, so that no name of a layer is taken for a place to fill.
-    return re.sub(r"@@(\w+)@@", lambda match: parts[match[1]], template)
+    return re.sub(r"@@(\w+)@@", lambda match: (shared | dict(parts))[match[1]], template)
 
 
 def _colors() -> str:
@@ -78,7 +85,8 @@ def _colors() -> str:
     )
 
 
-def _remark(remark: Remark) -> str:
+def remark_html(remark: Remark) -> str:
+    """A remark as a box, its layers folded away."""
     names = ""
     if remark.layers:
         listed = escape(", ".join(remark.layers))

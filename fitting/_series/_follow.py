@@ -1,0 +1,173 @@
+"""One model over training: the spectra of its checkpoints, one after the other."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import spectral_reg as sr
+
+from .._evaluation import Unit, describe, measure_unit, open_plan, run
+from .._reports import FORMAT
+from ._kept import Kept, Rows
+from ._series import Series, make_series
+from ._steps import Checkpoint, find_checkpoints
+from ._trends import SHARES, tail_alphas
+
+TAILS = "tails"
+
+
+def follow(
+    checkpoints: Any,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    conv: str | sr.ConvOperator = "slices",
+    layers: Sequence[str] | None = None,
+    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    num_bootstrap: int = 200,
+    progress: bool = True,
+) -> "Series":
+    """Measures every weight matrix of a model at each of its checkpoints.
+
+    Args:
+        checkpoints: A folder of them, files or folders with their step in the name
+            (``checkpoint-500``, ``step_1000.safetensors``, Orbax's ``1000``), of any format that
+            :func:`evaluate` reads; a list of paths or models, in their order where their names
+            have no numbers; or a dict of these by step.
+        out: Folder that gets a file for each matrix as soon as it is measured, by the digest of
+            its values: what training has not changed is measured once. And ``series.json``.
+        resume: Go on with what ``out`` holds. Checkpoints whose files have not changed are not
+            opened again.
+        conv: As for :func:`evaluate`.
+        layers: As for :func:`evaluate`.
+        axes: As for :func:`evaluate`.
+        num_bootstrap: Bootstraps for the p-value of each power law, by which it is told whether
+            there is a tail at all; 0 leaves it out.
+        progress: Show a progress bar with an estimate on standard error.
+
+    Returns:
+        A :class:`Series`.
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        ValueError: If there are fewer than two checkpoints, one cannot be read, two are of one
+            step, they have no matrix in common, or as for :func:`evaluate`.
+        TypeError: If ``checkpoints`` is none of these.
+
+    Example:
+        >>> import numpy as np, fitting
+        >>> rng = np.random.default_rng(0)
+        >>> W, drift = rng.normal(size=(120, 80)), rng.normal(size=(2, 120, 1))
+        >>> run = {t: {"fc": {"kernel": W + t * drift[0] @ drift[1, :80].T}} for t in range(5)}
+        >>> series = fitting.follow(run, progress=False)
+        >>> series.trends(["spectral_norm"]).loc[0, "change"].round(0)
+        np.float64(348.0)
+
+    Cost: a pass over each file, and of each matrix that has changed what :func:`evaluate` takes;
+    as many matrices are in memory as there are cores.
+    """
+    if num_bootstrap < 0:
+        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
+    if resume and out is None:
+        raise ValueError("out is None; expected the folder of the series to resume")
+    found = find_checkpoints(checkpoints)
+    options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
+    texts = {name: repr(option) for name, option in options.items()} | {"format": str(FORMAT)}
+    kept = Kept(None if out is None else Path(out), texts, resume=resume)
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    with tqdm(found, desc="checkpoints", unit="checkpoint", disable=not progress) as bar:
+        for checkpoint in bar:
+            try:
+                of_step = _measure(checkpoint, kept, conv, layers, axes, num_bootstrap)
+            except (ValueError, OSError, ImportError) as error:
+                error.add_note(f"at step {checkpoint.step}")
+                raise
+            rows += of_step[0]
+            skipped += of_step[1]
+    _check_shared(rows, [checkpoint.step for checkpoint in found])
+    place = ("step", "name", "index")
+    tails = [
+        {key: row[key] for key in place} | dict(zip(map(str, SHARES), row.pop(TAILS), strict=True))
+        for row in rows
+    ]
+    series = make_series(rows, tails, skipped, conv=str(conv))
+    if out is not None:
+        series.save(Path(out) / "series.json")
+    return series
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    kept: Kept,
+    conv: str | sr.ConvOperator,
+    layers: Sequence[str] | None,
+    axes: Mapping[str, sr.MatrixAxes] | None,
+    num_bootstrap: int,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of a checkpoint, and the tensors that it skips."""
+    step, model = checkpoint
+    is_path = isinstance(model, (str, Path))
+    what = describe(model, {}, {}, Path("."))["files"] if is_path else None
+    held = kept.load_step(step, what) if is_path else None
+    if held is not None:
+        known = [kept.load(digest) for digest in held["digests"]]
+        if None not in known:
+            return _at(step, [rows for rows in known if rows is not None]), held["skipped"]
+    _, todo = open_plan(model, conv=conv, layers=layers, axes=axes)
+    measure = partial(_measured_or_kept, todo.units, kept=kept, num_bootstrap=num_bootstrap)
+    numbers = range(len(todo.units))
+    done = dict(run(measure, numbers, num_bytes=lambda number: todo.units[number].num_bytes))
+    skipped = [
+        {"step": step, "name": name, "shape": str(shape), "reason": reason}
+        for name, (shape, reason) in todo.skipped.items()
+    ]
+    digests = [done[number][0] for number in numbers]
+    if is_path:
+        kept.save_step(step, {"what": what, "digests": digests, "skipped": skipped})
+    return _at(step, [done[number][1] for number in numbers]), skipped
+
+
+def _measured_or_kept(
+    units: Sequence[Unit], number: int, *, kept: Kept, num_bootstrap: int
+) -> tuple[str, Rows]:
+    unit = units[number]
+    values = unit.tensor.read()
+    said = repr((unit.name, unit.kind, unit.axes, unit.conv, unit.split, unit.low_rank))
+    said += repr((values.shape, values.dtype.name, unit.tensor.quantization))
+    digest = hashlib.blake2b(said.encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    key = digest.hexdigest()
+    rows = kept.load(key)
+    if rows is None:
+        unit = replace(unit, tensor=replace(unit.tensor, read=lambda: values))
+        measured = measure_unit(unit, num_bootstrap=num_bootstrap, accelerator=True)
+        for row, eigenvalues in measured:
+            # JSON has no NaN.
+            row[TAILS] = [alpha if alpha == alpha else None for alpha in tail_alphas(eigenvalues)]
+        rows = kept.save(key, measured)
+    return key, rows
+
+
+def _at(step: int, found: Sequence[Rows]) -> list[dict[str, Any]]:
+    return [{"step": step} | row for rows in found for row, _ in rows]
+
+
+def _check_shared(rows: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> None:
+    seen: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        seen.setdefault((row["name"], row["index"]), set()).add(row["step"])
+    if all(len(of_matrix) < 2 for of_matrix in seen.values()):
+        first, last = (
+            next(r["name"] for r in rows if r["step"] == s) for s in (steps[0], steps[-1])
+        )
+        raise ValueError(
+            f"checkpoints share no matrix: step {steps[0]} has {first!r}, step {steps[-1]} "
+            f"{last!r}; expected checkpoints of one model"
+        )
