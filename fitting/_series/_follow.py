@@ -139,7 +139,7 @@ def _measured_or_kept(
 ) -> tuple[str, Rows]:
     unit = units[number]
     values = unit.tensor.read()
-    said = repr((unit.name, unit.kind, unit.axes, unit.conv, unit.split, unit.low_rank))
+    said = repr((unit.key, unit.kind, unit.axes, unit.conv, unit.split, unit.low_rank))
     said += repr((values.shape, values.dtype.name, unit.tensor.quantization))
     digest = hashlib.blake2b(said.encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
