@@ -113,7 +113,9 @@ def test_each_content_is_measured_once_and_a_killed_series_goes_on(folder, tmp_p
         followed(folder, out=out)
     assert "at step" in error.value.__notes__[-1]
     stop = True
-    with pytest.raises(ValueError, match="holds a series already; go on with it by resume=True"):
+    with pytest.raises(
+        ValueError, match="which holds a series already; expected a new folder, or resume"
+    ):
         followed(folder, out=out)
     opened.clear()
     series = followed(folder, out=out, resume=True)
@@ -207,7 +209,7 @@ def test_lists_models_in_memory_and_bad_input(tmp_path, folder):
     with pytest.raises(ValueError, match="checkpoint-900 holds no checkpoint"):
         followed(folder)
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no series written by"):
+    with pytest.raises(ValueError, match="expected what Series.save wrote"):
         fitting.load_series(tmp_path / "x.json")
 
 

@@ -45,7 +45,7 @@ def add_follow_command(commands: Any) -> None:
 def run_follow(options: argparse.Namespace) -> None:
     """Follows, writes and prints; raises what :func:`fitting.follow` raises."""
     if options.resume and options.out is None:
-        raise ValueError("--resume needs --out, the folder to go on with")
+        raise ValueError("--out is missing; expected the folder of the series to resume")
     if options.html:
         check_place(options.html)  # before the work, which would be lost
     given = options.checkpoints

@@ -20,7 +20,6 @@ LEAVES = ("kernel", "embedding", "weight")
 # What kinds of adapters store beside the pair: a magnitude makes it DoRA, a diagonal AdaLoRA.
 MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude")
 DIAGONAL = "lora_E"
-TIED = "the same tensor as "
 
 
 def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
@@ -79,12 +78,7 @@ def _by_short_name(base: Plan) -> dict[str, Unit]:
     short = Counter(short_name(unit.key) for unit in base.units)
     found = {short_name(unit.key): unit for unit in base.units}
     found = {name: unit for name, unit in found.items() if short[name] == 1}
-    found |= {unit.key: unit for unit in base.units}
-    # What is tied in the base need not be in what was tuned from it.
-    for name, (_, reason) in base.skipped.items():
-        if reason.startswith(TIED) and (unit := found.get(reason.removeprefix(TIED))):
-            found |= {name: unit, short_name(name): unit}
-    return found
+    return found | {unit.key: unit for unit in base.units}
 
 
 def _names_in_base(name: str) -> list[str]:

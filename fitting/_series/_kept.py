@@ -105,19 +105,19 @@ class Kept:
     def _check(place: Path, options: Mapping[str, str], resume: bool) -> None:
         if not resume:
             raise ValueError(
-                f"{place.parent} holds a series already; go on with it by resume=True (--resume in "
-                "the shell), or give another folder"
+                f"out is {place.parent}, which holds a series already; expected a new folder, or "
+                "resume=True (--resume in the shell) to go on with it"
             )
         try:
             held = json.loads(place.read_bytes())
         except ValueError:
             held = None
         if not isinstance(held, dict):
-            raise ValueError(f"{place} is damaged, or of something else; give another folder")
+            raise ValueError(f"{place} is damaged; expected what a series wrote, or another folder")
         differing = [name for name in options if held.get(name) != options[name]]
         if differing:
             name = differing[0]
             raise ValueError(
-                f"{place.parent} holds a series with other options: {name} was {held.get(name)}, "
-                f"is {options[name]}; give another folder"
+                f"out is {place.parent}, whose series has other options: {name} was "
+                f"{held.get(name)}, is {options[name]}; expected another folder"
             )

@@ -108,4 +108,6 @@ def load_measured(path: Path) -> MeasuredSeries:
             content["layers"], content["tails"], content["skipped"], conv=content["conv"]
         )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no series written by Series.save: {error!r}") from error
+        raise ValueError(
+            f"{path} is damaged ({error!r}); expected what Series.save wrote"
+        ) from error

@@ -68,7 +68,7 @@ def _in_folder(folder: Path) -> list[Checkpoint]:
                 found.append(Checkpoint(step, find_file(path)))
             except FileNotFoundError as error:
                 raise ValueError(
-                    f"{path} holds no checkpoint ({error}); finish or remove it, or give the paths"
+                    f"{path} holds no checkpoint ({error}); expected one, or a list of paths"
                 ) from None
         elif path.suffix in FORMATS:
             found.append(Checkpoint(step, path))
