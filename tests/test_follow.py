@@ -209,7 +209,7 @@ def test_lists_models_in_memory_and_bad_input(tmp_path, folder):
     with pytest.raises(ValueError, match="checkpoint-900 holds no checkpoint"):
         followed(folder)
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match="expected what Series.save wrote"):
+    with pytest.raises(ValueError, match=r"expected what Series\.save wrote"):
         fitting.load_series(tmp_path / "x.json")
 
 
