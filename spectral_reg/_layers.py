@@ -1,6 +1,6 @@
 """The matrices of a model's layers, and their spectra."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from ._trees import Mask, PyTree
 CONV_MATRICES = ("slices", "flatten")
 CONV_SPECTRA = (*CONV_MATRICES, "pooled")
 
-Conv = str | ConvOperator
+ConvMatrices = Literal["slices", "flatten"]
+Conv = Literal["slices", "flatten", "pooled"] | ConvOperator
 
 
 class Layer(NamedTuple):
@@ -36,7 +37,7 @@ class Layer(NamedTuple):
 
 
 def layer_matrices(
-    params: PyTree, *, mask: Mask = None, conv: str = "slices", axes: Axes = None
+    params: PyTree, *, mask: Mask = None, conv: ConvMatrices = "slices", axes: Axes = None
 ) -> dict[str, jax.Array]:
     r"""The weight matrices of a model, by path.
 

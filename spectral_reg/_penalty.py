@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._axes_argument import Axes
-from ._layers import CONV_MATRICES, Conv, layer_matrices, layer_spectra
+from ._layers import CONV_MATRICES, Conv, layer_spectra, read_layers
 from ._spectral_metric import Metric, function_of_eigenvalues, then
 from ._trees import Mask, PyTree
 
@@ -69,7 +69,8 @@ def spectral_penalty(
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
     if conv in CONV_MATRICES:
-        matrices = layer_matrices(params, mask=mask, conv=conv, axes=axes)
+        layers = read_layers(params, mask=mask, conv=conv, axes=axes)
+        matrices = {name: layer.weight for name, layer in layers.items()}
         shapes = {name: W.shape[:-2] for name, W in matrices.items()}
         function, arguments = metric, matrices
     else:
