@@ -38,8 +38,8 @@ class MatrixAxes(NamedTuple):
 
     A kernel, weight or w is a convolution if it has four axes or more, or three and a layer with
     "conv" in its name. So a stack of convolutions [layers, height, width, in, out] is read as a
-    three-dimensional one. With ``conv="slices"`` that is the same; for the others say
-    ``MatrixAxes(rows=-2, cols=-1, window=(-4, -3))``, or :class:`Stacked`.
+    three-dimensional one, unless stacked biases or scales around it tell. With ``conv="slices"``
+    that is the same; for the others say ``MatrixAxes(window=(-4, -3))``, or :class:`Stacked`.
 
     The layers of a live Equinox model say what they are, whatever they are called: a convolution
     has its window and groups, and a stack of them, as ``filter_vmap`` makes it, is a batch.

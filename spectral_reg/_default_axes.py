@@ -19,8 +19,10 @@ QUERIES = ("query", "query_proj", "query_projection", "query_dense", "q", "q_pro
 OUTPUT = re.compile(
     r"(to_)?(out|output|o)(_proj|_projection|_dense)?|wo|(attention|attn)_out(put)?"
 )
-OUTPUTS = ("out", "out_proj", "o", "o_proj", "output", "output_proj", "to_out", "wo", "attn_out",
-           "attention_out", "attention_output", "attn_output")  # fmt: skip
+OUTPUTS = (
+    "out", "out_proj", "o", "o_proj", "output", "output_proj", "to_out", "wo", "attn_out", "proj",
+    "c_proj", "dense", "linear", "attention_out", "attention_output", "attn_output",
+)  # fmt: skip
 # Of Gemma: [..., heads, d, dim] and [..., heads, dim, d].
 INPUT_EINSUM, OUTPUT_EINSUM = (
     re.compile(rf"({names})_einsum(_\d+)?") for names in ("q|k|v|kv|qkv", "attn_vec")
@@ -181,7 +183,9 @@ def _has_heads(query: Shape, out: Shape) -> bool:
     The heads of the values, which go into the out, may be of another width.
     """
     # A stacked dense layer [layers, d, d] has three axes too, and so has its out, but other ones.
-    return len(query) >= 3 and (len(out) < 3 or out[-3] == query[-2])
+    if len(query) < 3 or query[-3] < query[-2]:
+        return False
+    return len(out) < 3 or out[-3] == query[-2]
 
 
 def _fused_axes(layer: str, shape: Shape) -> Layout | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 # Flax and PyTorch; w and embeddings are Haiku's.
-MATRIX_NAMES = ("kernel", "weight", "embedding", "w", "embeddings")
+MATRIX_NAMES = ("kernel", "weight", "embedding", "w", "embeddings", "weights")
 # A last word that makes a longer name one of these: recurrent_kernel, x_proj_weight, gating_einsum.
 MATRIX_WORDS = (*MATRIX_NAMES[:3], "embeddings", "einsum", "linear", "proj", "projection")
 # Recurrent layers and attention of PyTorch; lora_a; wq, w1, wi_0, w_gate and other plain dicts.
@@ -25,6 +25,8 @@ NORM_WORDS = (
     "norm", "norms", "ln", "rms", "bn", "gn", "layernorm", "batchnorm", "groupnorm", "instancenorm",
     "rmsnorm", "scalenorm", "normalization",
 )  # fmt: skip
+# After a word of those, they make it something else: adaLN_modulation, layernorm_qkv, norm_proj.
+LAYER_WORDS = ("modulation", "linear", "proj", "projection", "dense", "fc", "qkv", "conv")
 # Of an axis along which layers are stacked, or of the part of a path that holds them.
 STACK_WORDS = (
     "layer", "layers", "block", "blocks", "stack", "stacked", "stage", "stages", "repeats",
@@ -61,6 +63,12 @@ def has_word(parts: Iterable[str], chosen: Iterable[str]) -> bool:
     return not {*chosen}.isdisjoint(word for part in parts for word in words(part))
 
 
+def _is_norm(layer: str) -> bool:
+    found = words(layer)
+    places = [place for place, word in enumerate(found) if word in NORM_WORDS]
+    return bool(places) and not {*LAYER_WORDS}.intersection(found[places[-1] :])
+
+
 def reason_to_leave_out(name: str, ndim: int) -> str:
     """Why a leaf is not among the matrices of a model by its name; empty if it is.
 
@@ -74,7 +82,7 @@ def reason_to_leave_out(name: str, ndim: int) -> str:
         return ""  # no word at all, such as that of a bare array or a list of pairs
     if words(parent)[-1:] == ["bias"]:
         return NOT_A_NAME  # T5's table of biases by distance is stored as an embedding
-    if last not in ("kernel", "embedding", "embeddings") and has_word([parent], NORM_WORDS):
+    if last not in ("kernel", "embedding", "embeddings") and _is_norm(parent):
         return IN_A_NORM
     if last in MATRIX_NAMES:
         return ""

@@ -9,7 +9,7 @@ from ._default_axes import Known, default_layout
 from ._leaf_names import IN_A_NORM, MATRIX_NAMES, VECTOR, reason_to_leave_out
 from ._live_layers import known_layers
 from ._reparametrized import Form, Reparametrized, forms_by_name
-from ._stacked_axes import Doubt, branches, doubt
+from ._stacked_axes import Doubt, branches, doubt, stacked_first
 from ._trees import Mask, PathMask, PyTree, masked_names, named_leaves
 
 AS_TOLD = "as axes says"
@@ -83,6 +83,8 @@ def read_leaves(
             continue
         layout = default_layout(name, own, inside)
         settled = name in told or inside.axes is not None
+        if not settled:
+            layout = stacked_first(name, own, layout, around)
         against = None if settled else doubt(name, own, layout, around)
         axes, left = layout.axes, reduced[name][1]
         if left is not None:

@@ -54,6 +54,23 @@ def branches(shapes: Mapping[str, Shape]) -> dict[str, Branch]:
     return {prefix: branch for prefix, branch in found.items() if -1 not in branch.first}
 
 
+def stacked_first(
+    name: str, shapes: Mapping[str, Shape], layout: Layout, around: Mapping[str, Branch]
+) -> Layout:
+    """The layout of a weight whose first axis is that of a stack, as the leaves around it tell.
+
+    So a stack of convolutions is told from one with a larger window, and stacked layers called
+    query from one with heads.
+    """
+    shape = shapes[name]
+    vector, axis = _neighbour(name, around) if len(shape) > 2 else ("", None)
+    if axis != 0 or _is_batch(0, layout.axes, len(shape)):
+        return layout
+    one = default_layout(name, _Without(shapes, 0, shape[0]))
+    axes = among(one.axes, tuple(range(1, len(shape))), len(shape))
+    return Layout(one.kind, axes, f"{one.rule}, stacked as {vector!r} is")
+
+
 def doubt(
     name: str, shapes: Mapping[str, Shape], layout: Layout, around: Mapping[str, Branch]
 ) -> Doubt | None:
@@ -70,7 +87,7 @@ def doubt(
     vector, axis = _neighbour(name, around)
     if axis == 0 or (axis is None and layout.axes.window):
         return None
-    other = _Without(shapes, shape[1])
+    other = _Without(shapes, 1, shape[1])
     likelier = default_layout(name, other).axes
     batch, rows, cols = sizes(shape, layout.axes)
     other_batch, other_rows, other_cols = sizes(other[name], likelier)
@@ -89,15 +106,23 @@ def doubt(
     return Doubt(reason, among(likelier, (0, *range(2, len(shape))), len(shape)))
 
 
-class _Without(Mapping[str, Shape]):
-    """Shapes without their second axes of one size, for those of three axes or more."""
+def _is_batch(axis: int, axes: MatrixAxes, ndim: int) -> bool:
+    named = (axes.rows, axes.cols, axes.window)
+    used = {one % ndim for part in named for one in (part if isinstance(part, tuple) else (part,))}
+    return axis not in used
 
-    def __init__(self, shapes: Mapping[str, Shape], size: int):
-        self.shapes, self.size = shapes, size
+
+class _Without(Mapping[str, Shape]):
+    """Shapes without an axis of one size, for those of three axes or more."""
+
+    def __init__(self, shapes: Mapping[str, Shape], axis: int, size: int):
+        self.shapes, self.axis, self.size = shapes, axis, size
 
     def __getitem__(self, name: str) -> Shape:
         shape = self.shapes[name]
-        return (shape[0], *shape[2:]) if len(shape) > 2 and shape[1] == self.size else shape
+        if len(shape) < 3 or shape[self.axis] != self.size:
+            return shape
+        return shape[: self.axis] + shape[self.axis + 1 :]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

@@ -72,6 +72,24 @@ def test_what_is_no_cause_for_doubt(tree):
     assert not any("doubt" in reading.rule for reading in sr.explain_layers(params).values())
 
 
+def test_the_leaves_around_tell_a_stack_on_the_first_axis():
+    params = {
+        "conv": {"kernel": weight(6, 3, 3, 8, 10), "bias": weight(6, 10)},
+        "attn": {"query": {"kernel": weight(6, 10, 12)}, "post": {"kernel": weight(6, 12, 10)}},
+        "ln": {"scale": weight(6, 10)},
+    }
+    shapes = {n: W.shape for n, W in sr.layer_matrices(params, conv="flatten").items()}
+    assert shapes == {
+        "attn/post/kernel": (6, 12, 10),
+        "attn/query/kernel": (6, 10, 12),
+        "conv/kernel": (6, 72, 10),
+    }
+    # Alone, the same shapes are a convolution of three axes, and heads where there may be some.
+    alone = {"conv": {"kernel": params["conv"]["kernel"]}, "query": {"kernel": weight(12, 4, 8)}}
+    shapes = {n: W.shape for n, W in sr.layer_matrices(alone, conv="flatten").items()}
+    assert shapes == {"conv/kernel": (432, 10), "query/kernel": (12, 32)}
+
+
 def test_mild_ratios_are_told_by_the_leaves_around():
     """16 layers of width 24: 24 matrices of 16 x 40 would pass for a stack."""
     params = {"fc": {"kernel": weight(24, 16, 40), "bias": weight(40, 16)}}
