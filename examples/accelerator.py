@@ -1,16 +1,15 @@
-"""The papers' scale in pieces of some minutes, for an accelerator that is lent.
+"""The papers' scale in pieces of a few minutes, for a borrowed accelerator.
 
     python -m examples.accelerator pack --data-dir FOLDER --out PARTS
     python -m examples.accelerator estimate --data-dir PARTS --cells CELLS
     python -m examples.accelerator run --data-dir PARTS --cells CELLS --minutes 8
 
-`pack` writes CIFAR-10 as two files of 41 MB that travel in the place of the folder. `run` trains
-for so many minutes and stops with exit code 3 while something is left; the same command continues,
-on another machine too if it brings the cells folder along: first the batch sizes of `original`,
-three seeds of each as one program, then `explicit_penalty` with five, then what `paper_table`
-lacks. `estimate` measures what a step takes on this device, with a hundredth of an epoch at each
-batch size, and prints what is left in minutes and pieces, here and, from the arithmetic, on a
-device of a given speed.
+`pack` writes CIFAR-10 as two files of 41 MB that take the place of its folder. `run` trains for the
+given minutes and exits with code 3 while training remains; the same command continues, on another
+machine too if you bring the cells folder along. It trains the batch sizes of `original` first, with
+three seeds of each as one program, then `explicit_penalty` with five seeds, then what `paper_table`
+still lacks. `estimate` times a hundredth of an epoch at each batch size on this device, and prints
+how many minutes and pieces remain, here and, by arithmetic, on a device of a given speed.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""MiniAlexNet over batch sizes, and once with an explicit penalty: the phases of training.
+"""MiniAlexNet over batch sizes, and once with a penalty: the phases of training.
 
     python -m examples.batch_size --preset demo
 
 Small batches regularize a network implicitly, and its spectra show it. The sweep trains the same
-network from the same weights at several batch sizes. In the small presets the largest of them is
-trained once more with a spectral penalty in the place of the small batch; `explicit_penalty.py`
-asks that question in earnest.
+network from the same initial weights at several batch sizes. The small presets train once more at
+the largest batch size, with a spectral penalty in place of the small batch; `explicit_penalty.py`
+studies that in earnest.
 """
 
 import argparse
@@ -22,10 +22,15 @@ from examples.presenting.rows import groups
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, seeds_of
 
-PENALTY = "log_stable_rank"
-# Digits, b = 256, seed 0: FC1 stable rank 219 without, 165 at 0.1 and 106 at 0.3, which is that of
-# b = 16 (100); the training loss and the test accuracy stay the same at both.
-STRENGTH = 0.3
+# At the largest batch size. Digits, b = 256, seed 0, where FC1 has a stable rank of 219 and looks
+# random without a penalty: with the first it has a power law over half of its eigenvalues, alpha
+# 3.07 +- 0.17 in the exact fit, at the same test accuracy. The second takes its stable rank to 106,
+# that of b = 16, by one spike.
+PENALTIES = {
+    "demo": ("power_law_3", 280.0),
+    "quick": ("log_stable_rank", 0.3),
+    "smoke": ("log_stable_rank", 0.3),
+}
 
 
 def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
@@ -34,8 +39,9 @@ def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
         dataclasses.replace(preset.baseline, batch_size=batch_size)
         for batch_size in preset.batch_sizes
     ]
-    if options.preset in ("smoke", "demo", "quick"):
-        runs.append(dataclasses.replace(runs[0], penalty=PENALTY, strength=STRENGTH))
+    if options.preset in PENALTIES:
+        penalty, strength = PENALTIES[options.preset]
+        runs.append(dataclasses.replace(runs[0], penalty=penalty, strength=strength))
     configs = [config for run in runs for config in seeds_of(run, options.seed, preset.num_seeds)]
     return lambda found: configs
 

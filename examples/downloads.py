@@ -1,4 +1,4 @@
-"""CIFAR-10 and MNIST from where their authors, or who keeps them for them, have put them.
+"""Downloads CIFAR-10 and MNIST from their authors, or from a mirror.
 
 python -m examples.downloads cifar10 --data-dir FOLDER
 """

@@ -2,16 +2,16 @@
 
     python -m examples.explicit_penalty --preset demo
 
-In two stages. The search trains every penalty at several strengths at the large batch, one seed
-each, and judges them on images that it does not train on; the best strength of each gets a
-norm-matched control, the same run without the penalty whose weights keep, after every step, the
-Frobenius norms of the penalized run. The finalists train on all images, several seeds each, and
-are judged on the test set: no penalty, the best L2, the best spectral penalty with its control, and
-two smaller batches.
+There are two stages. The search trains every penalty at several strengths at the large batch size,
+one seed each, and judges them on images that it does not train on. The best strength of each gets
+a norm-matched control: the same run without the penalty, whose weights are rescaled after every
+step to the Frobenius norms of the penalized run. The finalists train on all images with several
+seeds each and are judged on the test set: no penalty, the best L2, the best spectral penalty and
+its control, and two smaller batch sizes.
 
-The same number of epochs is a fair comparison where the large batch and the reference both reach
-99 % training accuracy. Where they do not, the large batch trains for as many updates as the
-reference; `--compare` decides otherwise.
+Equal numbers of epochs are a fair comparison if the large batch and the reference both reach 99 %
+training accuracy. Otherwise the large batch trains for as many updates as the reference, unless
+`--compare` says which.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python -m examples.learning_rate --preset demo
 
-A small batch takes more steps in an epoch, and noisier ones. Three arms tell the two apart: batch
-sizes at equal epochs, as in `batch_size.py`; learning rates at one batch size, with as many steps
-each; and batch sizes at equal steps. If a phase follows lr/b in all three, it is the noise.
+A small batch takes more steps in an epoch, and noisier ones. Three arms separate the two: batch
+sizes at equal epochs, as in `batch_size.py`; learning rates at one batch size, all with the same
+number of steps; and batch sizes at equal steps. If the phase follows lr/b in all three, the noise
+sets it.
 """
 
 import argparse

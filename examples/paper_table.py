@@ -2,8 +2,8 @@
 
     python -m examples.paper_table --preset original --plot-only --cells FOLDER --cells FOLDER
 
-Takes the cells of `batch_size`, `learning_rate` and `training_dynamics` of a preset, and those of
-`explicit_penalty` for what a penalty does. Without `--plot-only` it trains what is missing.
+Reads the cells of `batch_size`, `learning_rate` and `training_dynamics` at a preset, and those of
+`explicit_penalty` for the effects of penalties. Without `--plot-only` it trains what is missing.
 `--write FILE` puts the tables between the marks in a Markdown file.
 """
 

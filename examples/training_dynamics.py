@@ -2,9 +2,9 @@
 
     python -m examples.training_dynamics --preset demo
 
-The papers' Figure 3. The baseline, the same with L2, with so much of it that the rank collapses,
-with dropout, and on random labels; what the bulk and the spikes look like after some epochs, and on
-how few inputs their directions lie.
+The papers' Figure 3: the baseline, with L2, with enough L2 for the rank to collapse, with dropout,
+and on random labels. It shows what the bulk and the spikes look like after some epochs, and on how
+few inputs their directions are concentrated.
 """
 
 import argparse

@@ -221,7 +221,7 @@ def test_minutes_stop_at_an_epoch_and_the_same_command_goes_on(tmp_path, capsys)
         codes.append(batch_size.main([*command_line, "--minutes", "0.0001"]))
         if codes[-1] == 0:
             break
-        assert "the same command goes on from there" in capsys.readouterr().err
+        assert "the same command resumes" in capsys.readouterr().err
     # Three runs of two epochs; nothing stops after the last of a run but before the next run.
     assert set(codes[:-1]) == {command.UNFINISHED}
     assert codes[-1] == 0

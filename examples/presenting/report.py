@@ -15,6 +15,7 @@ from examples.sweeping.cells import Cell
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
 from examples.training.networks import LAYERS
+from examples.training.penalties import POWER_LAWS
 from fitting._whole_file import written_whole
 
 
@@ -47,7 +48,9 @@ def network(config: Config) -> str:
 
 
 def by_batch_size(config: Config) -> tuple[str, str]:
-    """Names a run in the table's first column: its batch size, and whether it is penalized."""
+    """Names a run in the table's first column: its batch size, and what it is penalized by."""
+    if config.penalty in POWER_LAWS:
+        return str(config.batch_size), f"+ α → {POWER_LAWS[config.penalty]:g}"
     return str(config.batch_size), "+ penalty" if config.penalty else ""
 
 

@@ -139,12 +139,13 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
         "--minutes",
         type=minutes,
         help="stop before so many are over, at the end of an epoch, with exit code 3 if something"
-        " is left; the same command goes on from there",
+        " is left; the same command resumes",
     )
     parser.add_argument(
         "--keep-states",
         action="store_true",
-        help="keep the training state of finished runs: the same for more --epochs go on from it",
+        help="keep the training state of finished runs: the same command with more --epochs"
+        " continues from it",
     )
     parser.add_argument("--plot-only", action="store_true", help="draw the finished cells, no more")
     experiment.arguments(parser)
@@ -188,6 +189,15 @@ def _number(folders: Sequence[Path], plan: sweep.Plan) -> tuple[int, int]:
     return len(found), len(configs)
 
 
+def _opening(plan: sweep.Plan, folders: Sequence[Path]) -> str:
+    """One line of what is about to happen."""
+    configs, found = sweep.known(plan, folders)
+    missing = [config for config in configs if config not in found]
+    images = sum(config.num_images for config in missing)
+    what = f"{len(missing)} run{'s' if len(missing) != 1 else ''}, {images:,} images"
+    return f"trains {what}; then a table and figures" if missing else "draws finished runs"
+
+
 def main(
     experiment: Experiment,
     arguments: Sequence[str] | None = None,
@@ -218,6 +228,7 @@ def main(
             data_dir = options.data_dir
             if options.download and data_name in data.NEEDS_FOLDER:
                 data_dir = downloads.fetch(data_name, data_dir)
+            print(f"{experiment.name}: {_opening(plan, where)}", file=sys.stderr)
             sweep.complete(
                 plan,
                 where,
@@ -234,8 +245,8 @@ def main(
     except (KeyboardInterrupt, OutOfTime) as stop:
         finished, number = _number(where, plan)
         print(
-            f"\nstopped; {finished} of {number} cells are finished in {where[0]}, and the same"
-            " command goes on from there",
+            f"\nstopped; {finished} of {number} cells are finished in {where[0]}; the same command"
+            " resumes",
             file=sys.stderr,
         )
         return UNFINISHED if isinstance(stop, OutOfTime) else 130
