@@ -1,4 +1,4 @@
-"""Do the spectra of trained networks tell which one is better? Two series of CIFAR ResNets, compared.
+"""Do the spectra of trained networks tell which one is better? Two series of CIFAR ResNets.
 
     python -m examples.compare_checkpoints --checkpoints FOLDER
 

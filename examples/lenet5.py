@@ -3,7 +3,8 @@
     python -m examples.lenet5 --data-dir FOLDER
 
 FC1 is 2450 x 500. The papers have its edge at about 3.5, spikes from there to about 25, and a test
-accuracy of 99.25 %, after 20 epochs of AdaDelta. They do not give the batch size; 32 is Keras' default.
+accuracy of 99.25 %, after 20 epochs of AdaDelta. They do not give the batch size; 32 is the default
+of Keras.
 """
 
 import argparse
