@@ -81,9 +81,9 @@ def test_command_line_refuses(files, tmp_path, capsys):
     assert "nothing to draw" in capsys.readouterr().err
     assert (tmp_path / "out" / "comparison.json").is_file()
     for arguments, message in (
-        ([files[0]], "at least 2 models"),
-        ([*files, "--names", "a"], "1 names for 4 models"),
-        ([files[0], files[0]], "called model0: tell them apart with --names"),
+        ([files[0]], "MODEL is given 1 times; expected at least 2"),
+        ([*files, "--names", "a"], "--names has 1; expected one for each of 4 models"),
+        ([files[0], files[0]], "model0 is the name of several models; expected --names"),
     ):
         with pytest.raises(SystemExit) as usage:
             main(["compare", *arguments])

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .._series import SIGNIFICANT, Series, follow, label, remarks
 from .._whole_file import check_place
-from ._compare import add_conv_option, add_folder_options
+from ._options import add_conv_option, add_folder_options
 
 MAX_ROWS = 20
 
@@ -36,7 +36,7 @@ def add_follow_command(commands: Any) -> None:
         "--num-bootstrap", type=int, default=200, metavar="N", help="bootstraps for each p-value"
     )
     add_folder_options(command, "each finished matrix, and series.json at the end")
-    command.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    command.add_argument("--resume", action="store_true", help="continue from what --out holds")
     command.add_argument("--html", type=Path, metavar="FILE", help="write a page to this file")
     command.add_argument("--json", action="store_true", help="print the series as JSON")
     command.set_defaults(run=run_follow)

@@ -1,57 +1,23 @@
 """Spectra of checkpoints from the shell: spectral-reg evaluate MODEL, compare A B, follow RUN."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-
-from .._checkpoints import FORMATS
-from .._evaluation import evaluate
-from .._whole_file import check_place, written_whole
-from ._compare import add_compare_command, add_conv_option, add_folder_options
+from ._compare import add_compare_command
+from ._evaluate import add_evaluate_command
 from ._follow import add_follow_command
-from ._report_table import show
-
-MODEL = (
-    f"a checkpoint: a file ({' '.join(FORMATS)}), the .index.json of a sharded one, an Orbax "
-    "folder, or a folder that holds one of these, such as Hugging Face's"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 when done, 1 on bad input (argparse exits 2 on usage)."""
     parser = argparse.ArgumentParser(prog="spectral-reg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("evaluate", help="measure the spectra of a checkpoint")
-    command.add_argument("model", type=Path, help=MODEL)
-    command.add_argument(
-        "--base", type=Path, metavar="MODEL", help="measure the change from this checkpoint instead"
-    )
-    add_conv_option(command)
-    command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
-    command.add_argument(
-        "--num-bootstrap", type=int, default=0, metavar="N", help="bootstraps for each p-value"
-    )
-    add_folder_options(command, "each finished weight, and report.json at the end")
-    command.add_argument("--resume", action="store_true", help="continue from what --out holds")
-    command.add_argument(
-        "--html", type=Path, metavar="FILE", help="write the report as a page to this file"
-    )
-    command.add_argument(
-        "--weightwatcher", type=Path, metavar="CSV", help="write WeightWatcher's table to this file"
-    )
-    command.add_argument("--all", action="store_true", help="a line for each matrix")
-    command.add_argument("--json", action="store_true", help="print the report as JSON")
-    command.set_defaults(run=run_evaluate)
+    add_evaluate_command(commands)
     add_compare_command(commands)
     add_follow_command(commands)
     options = parser.parse_args(arguments)
-    if options.command == "evaluate" and options.resume and options.out is None:
-        command.error("--resume needs --out, the folder to go on with")
     try:
         options.run(options)
         sys.stdout.flush()
@@ -62,31 +28,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"spectral-reg: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def run_evaluate(options: argparse.Namespace) -> None:
-    """Evaluates, writes and prints; raises what :func:`fitting.evaluate` raises."""
-    progress = sys.stderr.isatty()
-    for path in filter(None, (options.html, options.weightwatcher)):
-        check_place(path)  # before the work, which would be lost
-    report = evaluate(
-        options.model,
-        base=options.base,
-        conv=options.conv,
-        layers=options.layers,
-        num_bootstrap=options.num_bootstrap,
-        out=options.out,
-        resume=options.resume,
-        progress=progress,
-    )
-    if options.html:
-        report.to_html(options.html, title=options.model.resolve().name, progress=progress)
-    if options.plot:
-        report.plot(options.plot, progress=progress)
-    if options.weightwatcher:
-        with written_whole(options.weightwatcher) as partial:
-            report.to_weightwatcher().to_csv(partial, index=False)
-    if options.json:
-        print(json.dumps(report.to_dict()))
-    else:
-        show(report, Console(), every_matrix=options.all)
