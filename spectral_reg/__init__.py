@@ -23,6 +23,7 @@ from ._metrics import log_stable_rank_ratio as log_stable_rank_ratio
 from ._metrics import matrix_entropy as matrix_entropy
 from ._metrics import spectral_norm as spectral_norm
 from ._metrics import stable_rank as stable_rank
+from ._optax_state import SpectralPenaltyState as SpectralPenaltyState
 from ._penalty import hinge as hinge
 from ._penalty import spectral_penalty as spectral_penalty
 from ._penalty import target as target
@@ -32,12 +33,12 @@ from ._products import products_only as products_only
 from ._reading import LayerReading as LayerReading
 from ._reading import explain_layers as explain_layers
 from ._sampled import sampled as sampled
+from ._spectral_metric import NormMetric as NormMetric
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
 from ._sums import nuclear_norm as nuclear_norm
 from ._sums import orthogonality as orthogonality
-from ._transformation import SpectralPenaltyState as SpectralPenaltyState
 from ._transformation import add_spectral_penalty as add_spectral_penalty
 from ._trees import by_path as by_path
 from ._trees import path_name as path_name
@@ -46,6 +47,7 @@ __all__ = [
     "ConvOperator",
     "LayerReading",
     "MatrixAxes",
+    "NormMetric",
     "SpectralMetric",
     "SpectralPenaltyState",
     "Stacked",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import numpy as np
 
 from ._blocks import HIGHEST
 from ._eigenvalues import as_matrices, spectrum
+from ._hyperparameters import Kept, StaysItself
 
 
 # No NamedTuple, which jax.jit would refuse as a function.
 @dataclasses.dataclass(frozen=True)
-class ConvOperator:
+class ConvOperator(StaysItself):
     """A kernel's eigenvalues as a convolution of inputs of one size; see :func:`conv_operator`.
 
     Attributes:
@@ -22,8 +24,10 @@ class ConvOperator:
 
     size: tuple[int, ...]
 
-    def __call__(self, kernel: jax.Array) -> jax.Array:
+    def __call__(self, kernel: Any) -> Any:
         """The eigenvalues ``[..., prod(size) * M]`` of kernels ``[..., *window, in, out]``."""
+        if isinstance(kernel, Kept):
+            return kernel
         kernel = as_matrices(kernel, "kernel")
         num_window = len(self.size)
         if kernel.ndim < num_window + 2:

@@ -1,6 +1,6 @@
 """The matrices of a model's layers, and their spectra."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ from ._reading import select_layers
 from ._reparametrized import Reparametrized
 from ._trees import Mask, PyTree
 
-CONV_MATRICES = ("slices", "flatten")
-CONV_SPECTRA = (*CONV_MATRICES, "pooled")
-
 ConvMatrices = Literal["slices", "flatten"]
-Conv = Literal["slices", "flatten", "pooled"] | ConvOperator
+Conv = ConvMatrices | Literal["pooled"] | ConvOperator
+
+CONV_MATRICES: tuple[ConvMatrices, ...] = get_args(ConvMatrices)
+CONV_SPECTRA = (*CONV_MATRICES, "pooled")
 
 
 class Layer(NamedTuple):
@@ -116,13 +116,19 @@ def layer_spectra(
     return {name: _spectrum(name, layer, conv) for name, layer in layers.items()}
 
 
+def check_conv(conv: Any) -> None:
+    """Refuses what names no way to read a convolution."""
+    if isinstance(conv, ConvOperator) or (isinstance(conv, str) and conv in CONV_SPECTRA):
+        return
+    raise ValueError(
+        f"conv is {conv!r}; expected one of {', '.join(CONV_SPECTRA)} or "
+        "conv_operator(height, width)"
+    )
+
+
 def read_layers(params: PyTree, *, mask: Mask, conv: Conv, axes: Axes) -> dict[str, Layer]:
     """The selected weights, as the matrices that ``conv`` makes of them."""
-    if conv not in CONV_SPECTRA and not isinstance(conv, ConvOperator):
-        raise ValueError(
-            f"conv is {conv!r}; expected one of {', '.join(CONV_SPECTRA)} or "
-            "conv_operator(height, width)"
-        )
+    check_conv(conv)
     leaves, resolved = select_layers(params, mask, axes)
     layers = {}
     for name, leaf in leaves.items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ._axes_argument import Axes
 from ._layers import CONV_MATRICES, Conv, layer_spectra, read_layers
-from ._spectral_metric import Metric, function_of_eigenvalues, then
+from ._spectral_metric import Metric, check_metric, function_of_eigenvalues, then
 from ._trees import Mask, PyTree
 
 
@@ -68,6 +68,16 @@ def spectral_penalty(
     """
     if reduce not in ("sum", "mean"):
         raise ValueError(f"reduce is {reduce!r}; expected sum or mean")
+    values = layer_values(params, metric, mask=mask, conv=conv, axes=axes)
+    total = total_of(values)
+    return total / sum(value.size for value in values.values()) if reduce == "mean" else total
+
+
+def layer_values(
+    params: PyTree, metric: Metric, *, mask: Mask, conv: Conv, axes: Axes
+) -> dict[str, jax.Array]:
+    """The metric of each layer's matrices, by path."""
+    check_metric(metric)
     if conv in CONV_MATRICES:
         layers = read_layers(params, mask=mask, conv=conv, axes=axes)
         matrices = {name: layer.weight for name, layer in layers.items()}
@@ -84,10 +94,10 @@ def spectral_penalty(
         if value.shape != shapes[name]:
             raise ValueError(
                 f"the metric gave shape {value.shape} for {name!r}; expected {shapes[name]}, one "
-                "number a matrix"
+                "number a matrix: a function of eigenvalues, such as an estimator of alpha, "
+                "becomes a metric by spectral_metric"
             )
-    total = total_of(values)
-    return total / sum(value.size for value in values.values()) if reduce == "mean" else total
+    return values
 
 
 def total_of(values: dict[str, jax.Array]) -> jax.Array:
@@ -122,7 +132,9 @@ def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:
     if not band >= 0:
         raise ValueError(f"band is {band}; expected a number of at least 0")
     return then(
-        metric, lambda measured: jnp.square(jnp.maximum(jnp.abs(measured - value) - band, 0))
+        metric,
+        lambda measured: jnp.square(jnp.maximum(jnp.abs(measured - value) - band, 0)),
+        "target",
     )
 
 
@@ -166,4 +178,4 @@ def hinge(metric: Metric, *, below: float | None = None, above: float | None = N
             distance += jnp.maximum(measured - above, 0)
         return distance
 
-    return then(metric, past_bound)
+    return then(metric, past_bound, "hinge")

@@ -137,6 +137,11 @@ def _lay_out(array: jax.Array, mesh: AbstractMesh, spec: PartitionSpec) -> jax.A
     return jax.reshard(array, NamedSharding(mesh, spec)) if _is_explicit(mesh) else array
 
 
+def everywhere(array: jax.Array, mesh: AbstractMesh | None) -> jax.Array:
+    """The array whole on every device of the mesh of W, if W lies on one."""
+    return array if mesh is None else _lay_out(array, mesh, PartitionSpec())
+
+
 def _is_explicit(mesh: AbstractMesh) -> bool:
     return AxisType.Explicit in mesh.axis_types
 

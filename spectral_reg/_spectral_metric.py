@@ -3,18 +3,20 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from ._eigenvalues import as_matrices, eigenvalues, largest_eigenvalue
+from ._hyperparameters import stays_itself
 
 FunctionOfEigenvalues = Callable[..., jax.Array]
 FunctionOfNorms = Callable[[jax.Array, jax.Array], jax.Array]
 Metric = Callable[..., jax.Array]
 
 
+@runtime_checkable
 class SpectralMetric(Protocol):
     """A function of matrices ``[..., rows, cols]`` that keeps its function of eigenvalues.
 
@@ -30,6 +32,17 @@ class SpectralMetric(Protocol):
     scale_free: bool
 
     def __call__(self, W: jax.Array, **options: Any) -> jax.Array: ...
+
+
+@runtime_checkable
+class NormMetric(SpectralMetric, Protocol):
+    """A metric of the Frobenius norm and the largest eigenvalue alone.
+
+    Attributes:
+        of_norms: From ||W||_F^2 and lambda_max, each ``[...]``, to ``[...]``.
+    """
+
+    of_norms: FunctionOfNorms
 
 
 def spectral_metric(
@@ -72,6 +85,7 @@ def spectral_metric(
     read = top_fraction(function_of_eigenvalues) if fraction is None else fraction
     check_fraction("fraction", read)
 
+    @stays_itself
     @functools.wraps(function_of_eigenvalues)
     def metric(W: jax.Array, **options: Any) -> jax.Array:
         W = as_matrices(W)
@@ -86,7 +100,7 @@ def spectral_metric(
     return cast(SpectralMetric, metric)
 
 
-def norm_metric(function_of_norms: FunctionOfNorms, *, scale_free: bool = False) -> SpectralMetric:
+def norm_metric(function_of_norms: FunctionOfNorms, *, scale_free: bool = False) -> NormMetric:
     """Makes a metric of matrices from a function of their Frobenius norm and largest eigenvalue.
 
     ``metric(W) = function_of_norms(||W||_F^2, lambda_max)``
@@ -119,17 +133,23 @@ def norm_metric(function_of_norms: FunctionOfNorms, *, scale_free: bool = False)
     def of_eigenvalues(eigenvalues: jax.Array) -> jax.Array:
         return function_of_norms(jnp.sum(eigenvalues, axis=-1), eigenvalues[..., 0])
 
+    @stays_itself
     @functools.wraps(function_of_norms)
     def metric(W: jax.Array) -> jax.Array:
         W = as_matrices(W)
         W = _scaled(W) if scale_free else W
         return function_of_norms(jnp.sum(W * W, axis=(-2, -1)), largest_eigenvalue(W))
 
-    del metric.__wrapped__  # its signature is of W, not of norms
+    # Its signature is of W, not of norms.
+    del metric.__wrapped__  # type: ignore[attr-defined]
+    metric.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("W", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=jax.Array)],
+        return_annotation=jax.Array,
+    )
     metric.of_eigenvalues = of_eigenvalues  # type: ignore[attr-defined]
     metric.of_norms = function_of_norms  # type: ignore[attr-defined]
     metric.fraction, metric.scale_free = 1.0, scale_free  # type: ignore[attr-defined]
-    return cast(SpectralMetric, metric)
+    return cast(NormMetric, metric)
 
 
 def _scaled(W: jax.Array) -> jax.Array:
@@ -174,7 +194,7 @@ def is_scale_free(metric: Metric) -> bool:
 
 def resolved(metric: Metric) -> Metric:
     """The metric, with its options bound where it is a ``functools.partial`` of one."""
-    if isinstance(metric, functools.partial) and hasattr(metric.func, "of_eigenvalues"):
+    if isinstance(metric, functools.partial) and isinstance(metric.func, SpectralMetric):
         bound = functools.partial(metric.func.of_eigenvalues, **metric.keywords)
         functools.update_wrapper(bound, metric.func.of_eigenvalues)
         return spectral_metric(
@@ -183,32 +203,54 @@ def resolved(metric: Metric) -> Metric:
     return metric
 
 
+def metric_name(metric: Metric) -> str:
+    """What a metric is called, in messages and in states."""
+    while isinstance(metric, functools.partial):
+        metric = metric.func
+    return getattr(metric, "__name__", type(metric).__name__)
+
+
+def check_metric(metric: Any) -> None:
+    """Refuses what is no function, such as the name of one."""
+    if not callable(metric):
+        raise TypeError(
+            f"metric is {metric!r}; expected a function of matrices, such as "
+            "spectral_reg.log_stable_rank"
+        )
+
+
 def function_of_eigenvalues(metric: Metric) -> FunctionOfEigenvalues:
     """The metric's function of eigenvalues, or an error that says how to give it one."""
-    function = getattr(resolved(metric), "of_eigenvalues", None)
-    if function is None:
-        name = getattr(metric, "__name__", repr(metric))
-        raise ValueError(
-            f"the metric {name} is a plain function of matrices; expected one of a spectrum here; "
-            "make it with @spectral_reg.spectral_metric from a function of the eigenvalues"
-        )
-    return cast(FunctionOfEigenvalues, function)
-
-
-def then(metric: Metric, function: Callable[[jax.Array], jax.Array]) -> Metric:
-    """The metric followed by a function, with all the forms that the metric has."""
     metric = resolved(metric)
-    if hasattr(metric, "of_norms"):
+    if not isinstance(metric, SpectralMetric):
+        raise ValueError(
+            f"the metric {metric_name(metric)} is a plain function of matrices; expected one of a "
+            "spectrum here; make it with @spectral_reg.spectral_metric from a function of the "
+            "eigenvalues"
+        )
+    return metric.of_eigenvalues
+
+
+def then(metric: Metric, function: Callable[[jax.Array], jax.Array], name: str) -> Metric:
+    """The metric followed by a function, with all the forms that the metric has."""
+    check_metric(metric)
+    metric = resolved(metric)
+
+    def named(followed: Callable) -> Callable:
+        followed.__name__ = followed.__qualname__ = f"{name}_{metric_name(metric)}"
+        return followed
+
+    if isinstance(metric, NormMetric):
         of_norms = metric.of_norms
         return norm_metric(
-            lambda squared_norm, top: function(of_norms(squared_norm, top)),
+            named(lambda squared_norm, top: function(of_norms(squared_norm, top))),
             scale_free=is_scale_free(metric),
         )
-    if hasattr(metric, "of_eigenvalues"):
+    if isinstance(metric, SpectralMetric):
         of_eigenvalues = metric.of_eigenvalues
         return spectral_metric(
-            lambda eigenvalues: function(of_eigenvalues(eigenvalues)),
+            named(lambda eigenvalues: function(of_eigenvalues(eigenvalues))),
             fraction=top_fraction(metric),
             scale_free=is_scale_free(metric),
         )
-    return lambda W: function(metric(W))
+    return stays_itself(named(lambda W: function(metric(W))))

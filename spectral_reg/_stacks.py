@@ -55,6 +55,23 @@ def in_turn(function: Callable[..., Result]) -> Callable[..., Result]:
     return stacked(on_stacks)
 
 
+@jax.custom_batching.custom_vmap
+def anywhere(condition: jax.Array) -> jax.Array:
+    """The condition; under ``vmap`` whether any has it, so that ``lax.cond`` stays a branch.
+
+    As a select, to which JAX turns a branch of a batched condition, both sides would be computed.
+    """
+    return condition
+
+
+@anywhere.def_vmap
+def _anywhere_in_a_batch(
+    size: int, is_batched: list[bool], condition: jax.Array
+) -> tuple[jax.Array, bool]:
+    del size, is_batched
+    return anywhere(jnp.any(condition, axis=0)), False
+
+
 _values_and_vectors = in_turn(
     lambda X: tuple(jnp.linalg.eigh(X, symmetrize_input=False))  # its own type is no tree of vmap's
 )

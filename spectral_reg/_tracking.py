@@ -1,12 +1,14 @@
 """Spectra followed from step to step with products alone, no decomposition."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
 from ._blocks import HIGHEST
-from ._eigenvalues import along, as_matrices, eigenvectors, gram, singular_vectors, tall
-from ._stacks import eigh, orthonormal
+from ._eigenvalues import along, as_matrices, eigenvectors, gram, tall
+from ._stacks import anywhere, eigh, in_turn, orthonormal
 
 # Pairs closer than this, relative to their eigenvalues, are turned less than Jacobi's angle says:
 # inside a cluster the vectors are arbitrary, and chasing all pairs of it at once diverges.
@@ -19,6 +21,8 @@ MAX_ANGLE = 0.2
 # and five by 0.23.
 MAX_ROTATION = 0.1
 MAX_SWEEPS = 3
+# Relative error of the trace past which vectors are no orthonormal basis.
+MAX_TRACE = 1e-3
 # Rounds in which neighbours are turned by their whole angle, each pair by itself.
 NUM_ROUNDS = 4
 # Vectors iterated for lambda_max: the KEPT best, and for the FOLLOWED best of them the residual and
@@ -28,17 +32,52 @@ NUM_ROUNDS = 4
 KEPT, FOLLOWED = 4, 2
 TOP = KEPT + 2 * FOLLOWED
 
+# Relative residual of the top vector past which another such step follows, and how far a norm may
+# move between two steps of training before the vectors count as those of another matrix.
+MAX_ERROR = 0.02
+MAX_ERROR_AT_START = 1e-3
+MAX_CLIMBS = 100
+MAX_JUMP = 0.5
+
 Sweep = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def initial_vectors(W: jax.Array) -> jax.Array:
-    """Right singular vectors ``[..., M, M]`` to start :func:`tracked_eigenvalues` from."""
-    return singular_vectors(tall(as_matrices(W)))
+class Climb(NamedTuple):
+    """A state of the search for the top: vectors, the best one, its error and bound, and steps."""
+
+    vectors: jax.Array
+    best: jax.Array
+    error: jax.Array
+    bound: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count
 
 
-def initial_top_vectors(W: jax.Array) -> jax.Array:
-    """Top right singular vectors ``[..., M, TOP]`` to start :func:`tracked_norms` from."""
-    return initial_vectors(W)[..., ::-1][..., :TOP]
+class TopVectors(NamedTuple):
+    """What :func:`tracked_norms` goes on from.
+
+    Attributes:
+        vectors: Orthonormal, ``[..., M, TOP]``, the best one first.
+        squared_norm: ||W||_F^2 of the step that they are from, ``[...]``.
+        lambda_max: Likewise.
+    """
+
+    vectors: jax.Array
+    squared_norm: jax.Array
+    lambda_max: jax.Array
+
+
+def no_vectors(W: jax.Array) -> jax.Array:
+    """Zeros ``[..., M, M]``, from which :func:`tracked_eigenvalues` begins with a decomposition."""
+    W = tall(as_matrices(W))
+    return jnp.zeros((*W.shape[:-2], W.shape[-1], W.shape[-1]), W.dtype)
+
+
+def no_top_vectors(W: jax.Array) -> TopVectors:
+    """Zeros, from which :func:`tracked_norms` begins with vectors of its own."""
+    W = tall(as_matrices(W))
+    batch = W.shape[:-2]
+    vectors = jnp.zeros((*batch, W.shape[-1], min(TOP, W.shape[-1])), W.dtype)
+    return TopVectors(vectors, jnp.zeros(batch, W.dtype), jnp.zeros(batch, W.dtype))
 
 
 def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -52,8 +91,8 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
     spectrum are turned pair by pair: those that a sweep leaves mixed are the ones so close that it
     is damped, and alpha's gradient tells neighbours apart where xmin lies between them.
 
-    A matrix whose vectors turn too far has its whole stack decomposed; on a mesh of devices,
-    where each device has matrices of its own, that matrix alone.
+    A matrix whose vectors turn too far, or are none, is decomposed; on an accelerator its whole
+    stack is. So is one after a step that was not finite.
 
     Args:
         W: Matrices ``[..., rows, cols]``.
@@ -69,46 +108,102 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
     return jnp.sort(values, axis=-1, descending=True), V
 
 
-def tracked_norms(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared Frobenius norm and lambda_max by one step of locally optimal conjugate gradients.
+def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array, TopVectors]:
+    """Squared Frobenius norm and lambda_max by a step of locally optimal conjugate gradients.
 
     The best vector of the span of V, and for the next step: the few best, and the residuals and
     last moves of the first of these. For the same two passes over W, power iteration would lose the
     way where another eigenvalue rises to the top.
 
+    More steps follow while the residual is above its bound. Where a norm is far from what it was,
+    or nothing is known, they begin with random vectors: those of another matrix may be exact
+    eigenvectors of this one, of other eigenvalues, which no residual tells.
+
     Args:
         W: Matrices ``[..., rows, cols]``.
-        V: Orthonormal vectors of the last step, ``[..., M, TOP]``, the best one first.
+        last: What the last step left.
 
     Returns:
-        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and the new vectors.
+        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and what is left.
 
     References:
         Knyazev, Toward the optimal preconditioned eigensolver (LOBPCG), 2001.
     """
     W = tall(as_matrices(W))
     constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
+    squared_norm = jnp.sum(W * W, axis=(-2, -1))
+    last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
+    changed = _has_jumped(jax.lax.stop_gradient(squared_norm), last.squared_norm)
+
+    def climb(state: Climb) -> Climb:
+        if mesh is not None:
+            images = sharding.gram_times(constant, state.vectors)
+            best, vectors, known, error = sharding.spread(_climb, state.vectors, images, mesh=mesh)
+        else:
+            WV = _product(constant, state.vectors)
+            images = _product(_transpose(constant), WV)
+            S = _product(_transpose(WV), WV)
+            best, vectors, known, error = _climb(state.vectors, images, S)
+        lost = (state.count == 0) & (changed | _has_jumped(known, last.lambda_max))
+        vectors = jax.lax.cond(
+            anywhere(jnp.any(lost)), lambda: _restarted(vectors, lost), lambda: vectors
+        )
+        error = jnp.where(lost, jnp.inf, error)
+        bound = jnp.where(lost, MAX_ERROR_AT_START, state.bound)
+        return Climb(vectors, best, error, bound, state.count + 1)
+
+    def is_unsettled(state: Climb) -> jax.Array:
+        above = jnp.any(state.error > state.bound)  # false of NaN
+        return anywhere(above) & (state.count < MAX_CLIMBS)
+
+    unknown = jnp.full_like(last.lambda_max, jnp.inf)
+    bound = jnp.full_like(last.lambda_max, MAX_ERROR)
+    start = Climb(last.vectors, last.vectors[..., :1], unknown, bound, jnp.zeros((), int))
+    end = jax.lax.while_loop(is_unsettled, climb, start)
     if mesh is not None:
-        x, followed = sharding.spread(_climb, V, sharding.gram_times(constant, V), mesh=mesh)
-        top = along(W, sharding.squared_column_norms(constant, x), x)[..., 0]
-        return jnp.sum(W * W, axis=(-2, -1)), top, followed
-    WV = _product(constant, V)
-    XV = _product(_transpose(constant), WV)
-    x, followed = _climb(V, XV, _product(_transpose(WV), WV))
-    Wx = _product(W, x)
-    return jnp.sum(W * W, axis=(-2, -1)), jnp.sum(Wx * Wx, axis=(-2, -1)), followed
+        squared = sharding.squared_column_norms(constant, end.best)
+        top = along(W, squared, end.best)[..., 0]
+    else:
+        Wx = _product(W, end.best)
+        top = jnp.sum(Wx * Wx, axis=(-2, -1))
+    return squared_norm, top, jax.lax.stop_gradient(TopVectors(end.vectors, squared_norm, top))
 
 
-def _climb(V: jax.Array, XV: jax.Array, S: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """The best vector in the span of V, and the span for the next step."""
-    values, ritz = eigh(_product(_transpose(V), XV) if S is None else S)
+def _has_jumped(value: jax.Array, last: jax.Array) -> jax.Array:
+    return ~(jnp.abs(value - last) <= MAX_JUMP * last)  # true of NaN
+
+
+def _restarted(vectors: jax.Array, lost: jax.Array) -> jax.Array:
+    """Random vectors in place of those that are lost."""
+    *_, size, num = vectors.shape
+    fresh = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, num), vectors.dtype))[0]
+    return jnp.where(
+        jnp.broadcast_to(lost[..., None, None], vectors.shape),
+        jnp.broadcast_to(fresh, vectors.shape),
+        vectors,
+    )
+
+
+def _climb(
+    V: jax.Array, XV: jax.Array, S: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The best vector in the span of V, and the span for the next step.
+
+    Also what the first of V says lambda_max is, and the residual of the best, relative to its own.
+    """
+    S = _product(_transpose(V), XV) if S is None else S
+    values, ritz = eigh(S)
     values, ritz = values[..., ::-1], ritz[..., ::-1]
     best = _product(V, ritz[..., :KEPT])
     followed = ritz[..., :FOLLOWED]
     residuals = _product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
     moves = _product(V[..., KEPT:], followed[..., KEPT:, :])
     columns = (best, _normalized(residuals), _normalized(moves))
-    return best[..., :1], orthonormal(jnp.concatenate(columns, axis=-1))
+    error = jnp.linalg.norm(residuals[..., 0], axis=-1)
+    top = values[..., 0]
+    error = jnp.where(top > 0, error / jnp.where(top > 0, top, 1), 0)
+    span = orthonormal(jnp.concatenate(columns, axis=-1))
+    return best[..., :1], span, S[..., 0, 0], error
 
 
 def _normalized(columns: jax.Array) -> jax.Array:
@@ -119,22 +214,40 @@ def _normalized(columns: jax.Array) -> jax.Array:
 def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
     def sweep(state: Sweep) -> Sweep:
         V, _, count = state
-        angles = _jacobi_angles(_product(_transpose(V), _product(X, V)))
+        S = _product(_transpose(V), _product(X, V))
+        angles = _jacobi_angles(S)
         squares = jnp.sum(jnp.square(angles), axis=(-2, -1)) / angles.shape[-1]
-        return _rotate(V, angles), jnp.sqrt(jnp.max(squares)), count + 1
+        # Of vectors that are not there, or not orthonormal, the angles say nothing.
+        rotation = jnp.where(_is_complete(S, X), jnp.sqrt(squares), jnp.inf)
+        return _rotate(V, angles), rotation, count + 1
 
     def is_unsettled(state: Sweep) -> jax.Array:
-        return (state[1] > MAX_ROTATION) & (state[2] < MAX_SWEEPS)
+        far = jnp.any((state[1] > MAX_ROTATION) & jnp.isfinite(state[1]))
+        return anywhere(far) & (state[2] < MAX_SWEEPS)
 
-    start = (V, jnp.full((), jnp.inf, V.dtype), jnp.zeros((), int))
+    unknown = jnp.full(X.shape[:-2], MAX_ROTATION + 1, V.dtype)
+    start = (V, unknown, jnp.zeros((), int))
     turned, rotation, _ = jax.lax.while_loop(is_unsettled, sweep, start)
+    settled = rotation <= MAX_ROTATION  # false of NaN
     V = jax.lax.cond(
-        rotation <= MAX_ROTATION,  # false of NaN too
+        anywhere(~jnp.all(settled)),
+        lambda: in_turn(_decomposed)(X, turned, settled[..., None, None]),
         lambda: turned,
-        lambda: eigenvectors(X),
     )
     values, rows = _turn_neighbours(_transpose(V), X)
     return values, _transpose(rows)
+
+
+def _is_complete(S: jax.Array, X: jax.Array) -> jax.Array:
+    """Whether the vectors with which X became S leave its trace as it is."""
+    trace, of_X = (jnp.trace(A, axis1=-2, axis2=-1) for A in (S, X))
+    return jnp.abs(trace - of_X) <= MAX_TRACE * of_X
+
+
+def _decomposed(X: jax.Array, V: jax.Array, settled: jax.Array) -> jax.Array:
+    """Eigenvectors of each X whose own have not settled."""
+    keep = jnp.broadcast_to(settled, V.shape)
+    return jax.lax.cond(jnp.all(settled), lambda: V, lambda: jnp.where(keep, V, eigenvectors(X)))
 
 
 def _turn_neighbours(rows: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -178,7 +291,9 @@ def _jacobi_angles(S: jax.Array) -> jax.Array:
     d = values[..., None, :] - values[..., :, None]
     delta = DAMPING * (values[..., None, :] + values[..., :, None]) / 2
     denominator = d * d + delta * delta
-    angles = jnp.where(denominator > 0, S * d / jnp.where(denominator > 0, denominator, 1), 0)
+    # NaN stays NaN: angles of 0 would count as settled.
+    same = denominator <= 0
+    angles = jnp.where(same, 0, S * d / jnp.where(same, 1, denominator))
     return jnp.clip(angles, -MAX_ANGLE, MAX_ANGLE)
 
 

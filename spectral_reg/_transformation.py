@@ -1,69 +1,67 @@
 """Spectral penalties as an Optax transformation."""
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import operator
+import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ._axes import MatrixAxes
-from ._axes_argument import Axes
+from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
-from ._layers import Conv
-from ._penalty import check_number, spectral_penalty
-from ._reading import select_layers
+from ._hyperparameters import unpacked
+from ._layers import Conv, check_conv
+from ._optax_state import (
+    SpectralPenaltyState,
+    check_fits,
+    check_updates,
+    filled,
+    is_hidden,
+    is_placeholder,
+    zeros_of,
+    zeros_where,
+)
+from ._penalty import layer_values, total_of
+from ._reading import Selection, read_tree, select_layers
 from ._reparametrized import by_source
-from ._spectral_metric import Metric
-from ._tracked_penalty import start_tracking, tracked_penalty
-from ._trees import Mask, PyTree, path_name
+from ._spectral_metric import Metric, check_metric, function_of_eigenvalues, metric_name, resolved
+from ._stacks import anywhere
+from ._strength import Strength, check_strength, strengths_at
+from ._tracked_penalty import Vectors, no_tracking, tracked_values
+from ._trees import Mask, PyTree, named_leaves, path_name
 
 Leaves = dict[str, jax.Array]
 
 
-class SpectralPenaltyState(NamedTuple):
-    """State of :func:`add_spectral_penalty`.
-
-    Attributes:
-        count: Steps taken.
-        penalty: Last value of the penalty, without the strength.
-        gradient: Its last gradient, by path, where ``every`` > 1 holds it between; else empty.
-        vectors: Singular vectors by path, where ``tracking="warm"`` follows them; else empty.
-    """
-
-    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
-    penalty: jax.Array
-    gradient: dict[str, jax.Array]
-    vectors: dict[str, jax.Array]
-
-
 def add_spectral_penalty(
     metric: Metric,
-    strength: float | Callable[[jax.Array], jax.Array],
+    strength: Strength,
     *,
     mask: Mask = None,
     conv: Conv = "slices",
     axes: Axes = None,
-    every: int = 1,
+    every: int | jax.Array = 1,
     tracking: str = "exact",
 ) -> optax.GradientTransformationExtraArgs:
     """Adds the gradient of a spectral penalty to the updates.
 
     ``updates + strength * grad(spectral_penalty(params, metric))``
 
-    Before the optimizer it is what the penalty in the loss would be. After it, with a negative
-    strength scaled like the learning rate, the penalty is decoupled, in the manner of
-    ``optax.add_decayed_weights``.
+    Before the optimizer it is what the penalty in the loss would be. Decoupled, it stands where
+    ``optax.add_decayed_weights`` does in ``optax.adamw``, with the same sign: before the learning
+    rate, ``optax.chain(optax.scale_by_adam(), penalty, optax.scale_by_learning_rate(1e-3))``.
 
-    ``optax.inject_hyperparams(lambda strength: sr.add_spectral_penalty(metric, strength))`` makes a
-    strength that can be set between steps, without a new trace. (Without the lambda, its
-    ``static_args`` must name metric, mask, every and a :func:`conv_operator` given as conv.)
+    ``optax.inject_hyperparams(sr.add_spectral_penalty)(metric, strength)`` makes a strength that
+    can be set between steps, without a new trace. (``every`` becomes such a number too, so the
+    gradient is held; ``static_args="every"`` leaves it what it is. A function of your own as metric
+    or mask needs its name in ``static_args``.)
 
     Args:
         metric: From ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
-        strength: Weight of the penalty, or a schedule of the step count. Negative raises the
-            metric; :func:`target` and :func:`hinge` do that with a bound.
+        strength: Weight of the penalty, or a schedule of the step count; or a dict of path
+            patterns, as in :func:`by_path`, to these, of which the first that fits a leaf counts.
+            Negative raises the metric; :func:`target` and :func:`hinge` do that with a bound.
         mask: Which leaves, as for :func:`layer_matrices`.
         conv: As for :func:`spectral_penalty`; ``tracking="warm"`` takes no :func:`conv_operator`.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
@@ -79,12 +77,17 @@ def add_spectral_penalty(
             was off by up to 0.05 and the cosine was 0.988 or more, after four 0.21 and 0.978.
 
     Returns:
-        The transformation. Its state holds the last value of the penalty; ``update`` needs
-        ``params``.
+        The transformation; ``update`` needs ``params``. Its state holds the last value of the
+        penalty and of each layer (:class:`SpectralPenaltyState`). Where ``optax.masked`` or
+        ``optax.partition`` leave it nothing to penalize, it adds nothing; a label with leaves of
+        which none is a matrix makes a warning.
 
     Raises:
-        ValueError: If the strength is not finite, ``every`` < 1, ``tracking`` is unknown or does
-            not go with ``conv``, or as for :func:`spectral_penalty`.
+        TypeError: If the metric is no function or the strength no number.
+        ValueError: If the strength is not finite, ``every`` < 1, ``conv`` or ``tracking`` is
+            unknown or they do not go together; in ``init`` and ``update`` as for
+            :func:`spectral_penalty`, and if a pattern of the strength fits no leaf or a leaf no
+            pattern, the updates lack a selected leaf, or the state was made for something else.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -100,10 +103,11 @@ def add_spectral_penalty(
     Cost: that of the penalty and its gradient each n-th step; memory of one gradient of the
     selected leaves where ``every`` > 1.
     """
-    if not callable(strength):
-        check_number("strength", strength)
-    if not isinstance(every, int) or every < 1:
-        raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
+    metric, mask, conv = unpacked(metric), unpacked(mask), unpacked(conv)
+    check_metric(metric)
+    check_strength(strength)
+    check_conv(conv)
+    every = _check_every(every)
     if tracking not in ("exact", "warm"):
         raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
     if tracking == "warm" and isinstance(conv, ConvOperator):
@@ -111,24 +115,44 @@ def add_spectral_penalty(
             f"tracking is 'warm' and conv is conv_operator{conv.size}, whose spectrum is not "
             "tracked; expected tracking='exact', with every=10 where the cost matters"
         )
+    if tracking == "warm" or isinstance(conv, ConvOperator) or conv == "pooled":
+        function_of_eigenvalues(metric)  # refuses a plain function
+    metric, name_of_metric = resolved(metric), metric_name(metric)
+    is_held = isinstance(every, jax.Array) or every > 1
 
-    def penalty_of(
-        leaves: Leaves, vectors: Leaves, axes: dict[str, MatrixAxes]
-    ) -> tuple[jax.Array, Leaves]:
+    def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
+        return no_tracking(leaves, metric, conv, axes) if tracking == "warm" else {}
+
+    def values_of(leaves: Leaves, vectors: Vectors, axes: ResolvedAxes) -> tuple[Leaves, Vectors]:
         if tracking == "warm":
-            return tracked_penalty(leaves, vectors, metric, conv, axes)
+            return tracked_values(leaves, vectors, metric, conv, axes)
         mask = dict.fromkeys(leaves, True)
-        return spectral_penalty(leaves, metric, mask=mask, conv=conv, axes=axes), vectors
+        return layer_values(leaves, metric, mask=mask, conv=conv, axes=axes), vectors
 
     def init(params: PyTree) -> SpectralPenaltyState:
-        leaves, resolved = select_layers(params, mask, axes)
-        vectors = start_tracking(leaves, metric, conv, resolved) if tracking == "warm" else {}
-        value = functools.partial(penalty_of, axes=resolved)
-        penalty, _ = jax.eval_shape(value, leaves, vectors)
+        if is_placeholder(params):
+            by_path: Any = jnp.zeros(())
+            return SpectralPenaltyState(
+                count=jnp.zeros((), jnp.int32),
+                penalty=jnp.zeros(()),
+                values={name_of_metric: by_path},
+                gradient=params if is_held else optax.MaskedNode(),
+                vectors=by_path if tracking == "warm" else {},
+            )
+        leaves, axes_of = _select(params, mask, axes)
+        strengths_at(strength, leaves, jnp.zeros((), jnp.int32))
+
+        def results(leaves: Leaves) -> tuple[jax.Array, Leaves, Vectors]:
+            vectors = start(leaves, axes_of)
+            values, _ = values_of(leaves, vectors, axes_of)
+            return total_of(values), values, vectors
+
+        penalty, values, vectors = zeros_of(results, leaves)
         return SpectralPenaltyState(
             count=jnp.zeros((), jnp.int32),
-            penalty=jnp.zeros(penalty.shape, penalty.dtype),
-            gradient=jax.tree.map(jnp.zeros_like, leaves) if every > 1 else {},
+            penalty=penalty,
+            values={name_of_metric: values},
+            gradient=zeros_where(params, by_source(leaves)) if is_held else optax.MaskedNode(),
             vectors=vectors,
         )
 
@@ -140,39 +164,96 @@ def add_spectral_penalty(
             raise ValueError(
                 "params is None; expected the parameters: call update(updates, state, params)"
             )
-        leaves, resolved = select_layers(params, mask, axes)
-
-        def recompute(leaves: Leaves, vectors: Leaves) -> tuple[jax.Array, Leaves, Leaves]:
-            value = jax.value_and_grad(functools.partial(penalty_of, axes=resolved), has_aux=True)
-            (penalty, vectors), gradient = value(leaves, vectors)
-            return penalty, gradient, vectors
-
-        if every == 1:
-            penalty, gradient, vectors = recompute(leaves, state.vectors)
-        else:
-            penalty, gradient, vectors = jax.lax.cond(
-                state.count % every == 0,
-                recompute,
-                lambda _, vectors: (state.penalty, state.gradient, vectors),
-                leaves,
-                state.vectors,
+        leaves, axes_of = _select(params, mask, axes)
+        weights = by_source(leaves)
+        check_updates(updates, weights)
+        if [*state.values] != [name_of_metric]:
+            raise ValueError(
+                f"the state has values of {[*state.values]}; expected {name_of_metric!r}: it was "
+                "made for another metric; make a new one with init(params)"
             )
-        weight = strength(state.count) if callable(strength) else strength
-        of_leaf = by_source(gradient)
+        check_fits("gradient", state.gradient, weights if is_held else {})
+        check_fits(
+            "vectors",
+            state.vectors,
+            jax.eval_shape(lambda leaves: start(leaves, axes_of), leaves),
+        )
+
+        def recompute() -> tuple[dict[str, Leaves], Leaves, Vectors]:
+            def total(leaves: Leaves) -> tuple[jax.Array, tuple[Leaves, Vectors]]:
+                values, vectors = values_of(leaves, state.vectors, axes_of)
+                return total_of(values), (values, vectors)
+
+            _, pull, (values, vectors) = jax.vjp(total, leaves, has_aux=True)
+            (gradient,) = pull(jnp.ones_like(state.penalty))
+            return {name_of_metric: values}, by_source(gradient), vectors
+
+        if is_held:
+            held = (state.values, named_leaves(state.gradient), state.vectors)
+            due = state.count % every == 0
+
+            def recompute_where_due() -> tuple[dict[str, Leaves], Leaves, Vectors]:
+                return jax.tree.map(lambda new, old: jnp.where(due, new, old), recompute(), held)
+
+            values, gradient, vectors = jax.lax.cond(
+                anywhere(due), recompute_where_due, lambda: held
+            )
+        else:
+            values, gradient, vectors = recompute()
+        strengths = strengths_at(strength, leaves, state.count)
+        strength_of = {
+            source: strengths[name]
+            for name, leaf in leaves.items()
+            for source in by_source({name: leaf})
+        }
 
         def add(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
             name = path_name(path)
-            if name not in of_leaf:
+            if name not in gradient:
                 return update
             # In mixed precision the weights and the schedule may be of other types.
-            step = of_leaf[name].astype(update.dtype)
-            return update + jnp.asarray(weight, update.dtype) * step
+            step = gradient[name].astype(update.dtype)
+            return update + jnp.asarray(strength_of[name], update.dtype) * step
 
         return jax.tree.map_with_path(add, updates), SpectralPenaltyState(
             count=optax.safe_increment(state.count),
-            penalty=penalty,
-            gradient=gradient if every > 1 else {},
+            penalty=total_of(values[name_of_metric]).astype(state.penalty.dtype),
+            values=values,
+            gradient=filled(state.gradient, gradient) if is_held else state.gradient,
             vectors=vectors,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
+    """The layers; none where Optax's own tools have left out all that are."""
+    if not is_hidden(params):
+        return select_layers(params, mask, axes)
+    paths = [*named_leaves(params)]
+    if not paths:
+        return Selection({}, ResolvedAxes())
+    if mask is None and not read_tree(params, named_leaves(params), None, axes)[1]:
+        warnings.warn(
+            f"add_spectral_penalty is given no weight matrix, only {paths}: nothing is penalized "
+            "here; leave this label out, or name what it should select with mask",
+            stacklevel=3,
+        )
+        return Selection({}, ResolvedAxes())
+    return select_layers(params, mask, axes)
+
+
+def _check_every(every: Any) -> int | jax.Array:
+    if isinstance(every, jax.Array):  # from inject_hyperparams
+        if every.shape or not jnp.issubdtype(every.dtype, jnp.integer):
+            raise ValueError(
+                f"every has shape {every.shape} and dtype {every.dtype}; expected a whole number"
+            )
+        return every
+    try:
+        number = operator.index(every)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
+    return number

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._hyperparameters import Kept, StaysItself
 from ._reparametrized import Reparametrized
 
 PyTree = Any
@@ -77,7 +78,7 @@ def check_patterns(patterns: Iterable[str], names: Iterable[str], argument: str 
 
 
 @dataclasses.dataclass(frozen=True)
-class PathMask:
+class PathMask(StaysItself):
     """What :func:`by_path` gives: a function from parameters to a tree of booleans."""
 
     patterns: tuple[str, ...]
@@ -85,6 +86,8 @@ class PathMask:
 
     def __call__(self, params: PyTree) -> PyTree:
         """The same for every leaf that fits, as a mask of Optax is asked for."""
+        if isinstance(params, Kept):
+            return params
         selected = self.fitting([*named_leaves(params)])
         return jax.tree.map_with_path(lambda path, _: path_name(path) in selected, params)
 

@@ -1,0 +1,117 @@
+"""The trees in a transformation's state, and what Optax's own tools ask of them.
+
+Held gradients are a tree like the parameters, with ``optax.MaskedNode`` where a leaf is not
+selected, as ``optax.masked`` has it: partition specs, donation and
+``optax.tree_utils.tree_map_params`` see them as what they are. All else goes by path, in a dict:
+singular vectors and values have other shapes than the weights, so a specification of the weights
+(or the sharding that ``flax.nnx`` keeps beside a parameter) must not reach them. The structure of a
+state never changes: what an update returns is built on the trees of the state that it was given.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from . import _sharding as sharding
+from ._tracked_penalty import Vectors
+from ._trees import PyTree, named_leaves, path_name
+
+Result = TypeVar("Result")
+
+
+class SpectralPenaltyState(NamedTuple):
+    """State of :func:`add_spectral_penalty`.
+
+    Of float32 weights ``[..., N, M]``, M <= N, it takes 4 bytes for each number that is listed here
+    and each matrix.
+
+    Attributes:
+        count: Steps taken.
+        penalty: Last value of the penalty, without the strength.
+        values: Last value of each matrix: name of the metric, to path, to ``[...]``. So
+            ``optax.tree_utils.tree_get(opt_state, "alpha")`` finds those of alpha in any chain.
+        gradient: The last gradient, where ``every`` > 1 holds it between: a tree like the
+            parameters, with ``optax.MaskedNode`` where a leaf is not selected. N M numbers.
+        vectors: Path to singular vectors, where ``tracking="warm"`` follows them; else empty. M^2
+            numbers for a metric of the spectrum, 8 M for one of the norms, and two norms. Zeros
+            before the first step, which starts the tracking.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    penalty: jax.Array
+    values: dict[str, dict[str, jax.Array]]
+    gradient: PyTree
+    vectors: Vectors
+
+
+def is_placeholder(params: PyTree) -> bool:
+    """Whether ``tree_map_params`` asks which parts of a state are trees like the parameters."""
+    # Optax's class is private, and masked looks for it in the same way.
+    return type(params).__name__ == "_ParamsPlaceholder"
+
+
+def is_hidden(params: PyTree) -> bool:
+    """Whether ``optax.masked`` or ``optax.partition`` has left out some of the parameters."""
+    nodes = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+    return any(isinstance(node, optax.MaskedNode) for node in nodes)
+
+
+def zeros_where(params: PyTree, names: Iterable[str]) -> PyTree:
+    """Zeros like the named leaves, and nothing for the others."""
+    names = {*names}
+    return jax.tree.map_with_path(
+        lambda path, leaf: jnp.zeros_like(leaf) if path_name(path) in names else optax.MaskedNode(),
+        params,
+    )
+
+
+def zeros_of(function: Callable[..., Result], leaves: Mapping[str, Any]) -> Result:
+    """What the function of the leaves gives, as zeros where these lie; of shapes alone too."""
+    arrays = [leaf for leaf in leaves.values() if not isinstance(leaf, jax.ShapeDtypeStruct)]
+    mesh = sharding.mesh_of(arrays[0]) if arrays else None
+    return jax.tree.map(
+        lambda result: sharding.everywhere(jnp.zeros(result.shape, result.dtype), mesh),
+        jax.eval_shape(function, leaves),
+    )
+
+
+def filled(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    """The tree with other leaves, by path."""
+    return jax.tree.unflatten(
+        jax.tree.structure(tree), [leaves[name] for name in named_leaves(tree)]
+    )
+
+
+def check_updates(updates: PyTree, names: Iterable[str]) -> None:
+    """Refuses updates in which a parameter that is selected is not to be found."""
+    paths = [*named_leaves(updates)]
+    missing = [name for name in names if name not in paths]
+    if missing:
+        raise ValueError(
+            f"the updates have no leaf {missing[0]!r}, which params have; expected the tree of "
+            f"params, and the paths of the updates are {paths}: give both with or without an outer "
+            "{'params': ...}, and leave frozen weights out with mask"
+        )
+
+
+def check_fits(what: str, found: PyTree, expected: PyTree) -> None:
+    """Refuses a state that was made for something else, such as one that was saved before.
+
+    Args:
+        what: The field of the state.
+        found: By path, arrays or trees of them.
+        expected: Likewise, arrays or their shapes.
+    """
+    shapes, wanted = (
+        {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
+        for tree in (found, expected)
+    )
+    if shapes != wanted:
+        raise ValueError(
+            f"the state's {what} is {shapes}; expected {wanted}: it was made for another metric, "
+            "mask, conv, axes, every or tracking, or for other params; make a new one with "
+            "init(params), or restore with the arguments that it was made with"
+        )
