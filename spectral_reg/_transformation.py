@@ -121,9 +121,12 @@ def add_spectral_penalty(
     is_held = isinstance(every, jax.Array) or every > 1
 
     def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
-        return no_tracking(leaves, metric, conv, axes) if tracking == "warm" else {}
+        is_tracked = leaves and tracking == "warm"
+        return no_tracking(leaves, metric, conv, axes) if is_tracked else {}
 
     def values_of(leaves: Leaves, vectors: Vectors, axes: ResolvedAxes) -> tuple[Leaves, Vectors]:
+        if not leaves:
+            return {}, vectors
         if tracking == "warm":
             return tracked_values(leaves, vectors, metric, conv, axes)
         mask = dict.fromkeys(leaves, True)
