@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import spectral_reg as sr
 from benchmarks.turns import in_turns, timed
-from spectral_reg._tracking import initial_vectors, tracked_eigenvalues
+from spectral_reg._tracking import no_vectors, tracked_eigenvalues
 
 SHAPES = ((768, 192), (4096, 384), (4096, 1024), (4096, 2048))
 BATCHES = ((8, 32, 32), (8, 256, 64), (4, 768, 192), (4, 1536, 384))
@@ -95,7 +95,7 @@ WAYS: dict[str, Callable[[jax.Array, jax.Array], Any]] = {
 def measure(shape: tuple[int, int], num_steps: int) -> None:
     """Prints the lines of one shape."""
     steps = drift(shape, num_steps + 1)
-    start = initial_vectors(jnp.asarray(steps[0]))
+    start = no_vectors(jnp.asarray(steps[0]))
     vectors = dict.fromkeys(WAYS, start)
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     last = {}

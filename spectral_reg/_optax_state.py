@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from . import _sharding as sharding
+from ._reparametrized import by_source
 from ._tracked_penalty import Vectors
 from ._trees import PyTree, named_leaves, path_name
 
@@ -70,10 +70,13 @@ def zeros_where(params: PyTree, names: Iterable[str]) -> PyTree:
 
 def zeros_of(function: Callable[..., Result], leaves: Mapping[str, Any]) -> Result:
     """What the function of the leaves gives, as zeros where these lie; of shapes alone too."""
-    arrays = [leaf for leaf in leaves.values() if not isinstance(leaf, jax.ShapeDtypeStruct)]
-    mesh = sharding.mesh_of(arrays[0]) if arrays else None
+    arrays = [
+        leaf for leaf in by_source(leaves).values() if not isinstance(leaf, jax.ShapeDtypeStruct)
+    ]
+    # The sum lies where an array made of all of it does, on every device of a mesh.
+    zero = jnp.sum(jnp.zeros_like(arrays[0])) if arrays else jnp.zeros(())
     return jax.tree.map(
-        lambda result: sharding.everywhere(jnp.zeros(result.shape, result.dtype), mesh),
+        lambda result: jnp.broadcast_to(zero.astype(result.dtype), result.shape),
         jax.eval_shape(function, leaves),
     )
 
