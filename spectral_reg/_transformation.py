@@ -71,11 +71,11 @@ def add_spectral_penalty(
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
             with a decomposition only where the weights have moved too far in one step.
             Tracked eigenvalues below 2e-7 of the largest count as zeros. The first step starts the
-            tracking, and so does one after which the weights are others, as a restored checkpoint
-            has them, or finite again: it costs more. Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, alpha stayed within 1e-5 of its exact value with a gradient of
-            cosine 0.999 or more; at every second or fifth step, of 0.998 or more. What ``every``
-            holds between falls behind: by up to 0.05 and 0.988 after one step, 0.21 and 0.978
-            after four.
+            tracking, and so does one with other weights, as from a checkpoint, or with finite ones
+            again: it costs more. Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, alpha
+            stayed within 1e-5 of its exact value with a gradient of cosine 0.999 or more; at every
+            second or fifth step, of 0.998 or more. What ``every`` holds between falls behind: by up
+            to 0.05 and 0.988 after one step, 0.21 and 0.978 after four.
 
     Returns:
         The transformation; ``update`` needs ``params``. Its state holds the last value of the
