@@ -65,7 +65,7 @@ def add_spectral_penalty(
         mask: Which leaves, as for :func:`layer_matrices`.
         conv: As for :func:`spectral_penalty`; ``tracking="warm"`` takes no :func:`conv_operator`.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
-        every: Recompute each n-th step, and add the held gradient on the steps between.
+        every: Recompute at each n-th step, and add the last gradient again on the steps between.
         tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
             vectors in the state and follows them with products alone: by conjugate gradients for
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
@@ -74,8 +74,9 @@ def add_spectral_penalty(
             tracking, and so does one with other weights, as from a checkpoint, or with finite ones
             again: it costs more. Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, alpha
             stayed within 1e-5 of its exact value with a gradient of cosine 0.999 or more; at every
-            second or fifth step, of 0.998 or more. What ``every`` holds between falls behind: by up
-            to 0.05 and 0.988 after one step, 0.21 and 0.978 after four.
+            second or fifth step, of 0.998 or more. With ``every`` the steps between reuse the last
+            gradient, which falls behind: after one step alpha was off by up to 0.05 and the cosine
+            was 0.988 or more, after four 0.21 and 0.978.
 
     Returns:
         The transformation; ``update`` needs ``params``. Its state holds the last value of the
