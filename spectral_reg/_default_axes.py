@@ -110,6 +110,7 @@ def _axes_of(name: str, shapes: Shapes, known: Known) -> Layout:
         _heads(name, parents, last, shapes)
         or _fused_axes(layer, shape)
         or _experts([*parents, last])
+        or (_by_bias(name, shapes) if not kind else None)
         or _unknown(parents, last, ndim, known)
     )
 
@@ -118,6 +119,24 @@ def _experts(parts: list[str]) -> Layout | None:
     if not has_word(parts, EXPERT_WORDS):
         return None
     return Layout("experts", MatrixAxes(), "experts [..., in, out]")
+
+
+def _by_bias(name: str, shapes: Shapes) -> Layout | None:
+    """A kernel of Flax by the bias beside it, which has the axes of the columns.
+
+    That of stacked layers has those of the stack too, before its last.
+    """
+    layer, _, last = name.rpartition("/")
+    shape, bias = shapes[name], shapes.get(f"{layer}/bias".removeprefix("/"), ())
+    num = len(bias)
+    if last != "kernel" or not 0 < num < len(shape) or shape[-num:] != bias:
+        return None
+    if num == 1:
+        axes = MatrixAxes(window=tuple(range(len(shape) - 2)))
+        return Layout("conv", axes, "convolution [*window, in, out], as its bias tells")
+    rows = tuple(range(len(shape) - num))
+    cols = tuple(range(len(shape) - num, len(shape)))
+    return Layout("", MatrixAxes(rows, cols), "[in, *out], as its bias tells")
 
 
 def _convolution(shape: Shape, known: Known) -> Layout:

@@ -1,5 +1,6 @@
 """Layers stacked on some axis, and readings that would be wrong in silence."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +91,16 @@ def test_the_leaves_around_tell_a_stack_on_the_first_axis():
     assert shapes == {"conv/kernel": (432, 10), "query/kernel": (12, 32)}
 
 
+def test_the_bias_beside_a_kernel_has_the_axes_of_its_columns():
+    layer = nn.DenseGeneral((3, 4), axis=(-2, -1))
+    params = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones((2, 5, 6)))["params"]
+    params = {"general": params, "up": {"kernel": weight(3, 5, 6), "bias": weight(6)}}
+    found = {n: (r.matrices, r.kind) for n, r in sr.explain_layers(params).items() if r.kind}
+    assert found == {"general/kernel": ((30, 12), "dense"), "up/kernel": ((3, 5, 6), "conv")}
+    stacked = {"fc": {"kernel": weight(3, 5, 6), "bias": weight(3, 6)}}
+    assert sr.explain_layers(stacked)["fc/kernel"].kind == "stack"
+
+
 def test_mild_ratios_are_told_by_the_leaves_around():
     """16 layers of width 24: 24 matrices of 16 x 40 would pass for a stack."""
     params = {"fc": {"kernel": weight(24, 16, 40), "bias": weight(40, 16)}}
@@ -103,8 +114,8 @@ def test_mild_ratios_are_told_by_the_leaves_around():
     [
         ({"fc/*": sr.Stacked(3)}, r"gives 'fc/kernel' of shape \(2, 3, 4\) .*axes from -3 to 2"),
         ({"fc/*": sr.Stacked(0.5)}, "expected axes from -3 to 2"),
-        ({"typo/*": None}, r"the pattern 'typo/\*' of axes matches none"),
-        ({"typo": {"fc": sr.Stacked(0)}}, "the pattern 'typo/fc' of axes matches none"),
+        ({"typo/*": None}, r"the pattern 'typo/\*' of axes matches no path"),
+        ({"typo": {"fc": sr.Stacked(0)}}, "the pattern 'typo/fc' of axes matches no path"),
         ({"fc/*": sr.MatrixAxes(1, 2, batch=1)}, "expected each axis at most once"),
         ({"fc/*": sr.MatrixAxes(parts=3)}, "expected parts that divide its 4 columns"),
         ({"fc/*": sr.MatrixAxes(parts=2, groups=2)}, "expected groups or parts, not both"),
