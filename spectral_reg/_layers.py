@@ -44,24 +44,32 @@ def layer_matrices(
     Args:
         params: A pytree of parameters: Flax nnx state or module, Linen variables, Equinox module,
             Haiku or other nested dict; of JAX or NumPy arrays.
-        mask: Which leaves; a tree of booleans (or a prefix), a function that makes one such as
-            :func:`by_path`, or None for the leaves that :func:`is_layer_matrix` takes.
+        mask: Which leaves; a tree of booleans (or a prefix, or a module with booleans for leaves),
+            which selects what it says; a function that makes one; :func:`by_path`, which selects
+            the weight matrices among what it fits; or None for those that
+            :func:`is_layer_matrix` takes. :func:`explain_layers` lists both kinds.
         conv: What a convolution kernel [\*window, in, out] becomes: ``"slices"``, one [in, out]
             matrix for each position of the window (the papers' feature maps); ``"flatten"``, one
             [window * in, out] matrix.
-        axes: Which axes of a weight make its matrix: a dict of path patterns, as in
-            :func:`by_path`, to :class:`MatrixAxes`, of which the first that matches counts. What it
-            does not name follows the rules that :class:`MatrixAxes` lists, which are right for the
-            dense, attention and convolution layers of Flax, Equinox and Haiku.
+        axes: Which axes of a weight make its matrix, where the rules that :class:`MatrixAxes`
+            lists do not tell: a dict of path patterns, as in :func:`by_path`, of which the first
+            that fits counts; a tree of the structure of ``params`` or a prefix of it; or a function
+            from ``params`` to one. Its values are :class:`MatrixAxes`; :class:`Stacked`;
+            ``optax.contrib.MuonDimensionNumbers``; the logical names of the axes, as a
+            ``PartitionSpec``, a tuple or a box of Flax, of which those called layers, blocks,
+            stages or repeats are stacked; or None for what is left out.
 
     Returns:
         Path to ``[..., rows, cols]``, in the order of the tree. Leading axes (layers stacked by a
-        scan, then groups, then window positions) are a batch of matrices.
+        scan, then parts that stand side by side, groups and window positions) are a batch of
+        matrices. Under a weight or spectral normalization, the weight that multiplies.
 
     Raises:
-        ValueError: If nothing is selected, the mask does not fit, a selected leaf is no matrix,
-            ``conv`` is unknown, a pattern of ``axes`` matches nothing, or its axes do not fit.
-        TypeError: If ``axes`` is no dict of :class:`MatrixAxes`.
+        ValueError: If nothing is selected, the mask does not fit, a selected leaf is no matrix or
+            part of one that is not known, two leaves have one path, ``conv`` is unknown, a pattern
+            of ``axes`` matches nothing, its axes do not fit, or they are in doubt: where the shapes
+            around a weight say that its layers are stacked on the second axis.
+        TypeError: If there is anything else in ``axes`` or the mask.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 import spectral_reg as sr
+from spectral_reg._axes_argument import Axes
 
 from .._checkpoints import Tensor, live_adapters, open_checkpoint
 from .._reports import FORMAT, Report, make_report
@@ -32,7 +33,7 @@ def evaluate(
     base: Any = None,
     conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
-    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    axes: Axes = None,
     num_bootstrap: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -65,9 +66,12 @@ def evaluate(
             one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row
             for the convolution as a map of whole inputs. A depthwise kernel is always one matrix.
         layers: Shell patterns of the paths to measure, such as ``"layer3/*"``; None measures all.
-        axes: Which axes of a weight make its matrix: path patterns to
-            :class:`spectral_reg.MatrixAxes`, of which the first that matches counts. A tensor that
-            it names is measured whatever its name. Without it, names and shapes decide.
+        axes: Which axes of a weight make its matrix, in all the forms that
+            :func:`spectral_reg.layer_matrices` takes: path patterns to
+            :class:`spectral_reg.MatrixAxes` or :class:`spectral_reg.Stacked`, a tree of Muon's
+            numbers, and so on. A tensor whose axes it gives is measured whatever its name. Without
+            it, names and shapes decide; where these say that layers are stacked on the second axis,
+            they are read so, with a warning.
         num_bootstrap: Bootstraps for the p-value of each power law; 0 leaves it out.
         out: Folder that gets a file for each weight as soon as it is measured, and ``report.json``
             at the end.
@@ -89,8 +93,7 @@ def evaluate(
         ValueError: If the file cannot be read, ``conv`` is unknown, a pattern matches nothing,
             nothing is to be measured, ``base`` shares no weight with the model, or ``out`` holds
             another evaluation, or one and not ``resume``.
-        TypeError: If ``layers`` is a single pattern, or ``axes`` no dict of
-            :class:`spectral_reg.MatrixAxes`.
+        TypeError: If ``layers`` is a single pattern, or ``axes`` of none of these forms.
         ImportError: If the package that reads the file is not installed.
 
     Example:
@@ -135,7 +138,8 @@ def evaluate(
         todo = changes(todo, tensors, of_base)
     finished = None
     if out is not None:
-        options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
+        told = axes if axes is None else {unit.name: unit.axes for unit in todo.units}
+        options = {"conv": conv, "layers": layers, "axes": told, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
         options["format"] = str(FORMAT)  # rows of another version do not mix with ours
         options["config"] = repr(_configuration(model_or_path))
@@ -168,7 +172,7 @@ def open_plan(
     *,
     conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
-    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    axes: Axes = None,
     untied: bool = False,
 ) -> tuple[dict[str, Tensor], Plan]:
     """The tensors of a model and what becomes of them; arguments and errors as of `evaluate`.

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 import spectral_reg as sr
+from spectral_reg._axes_argument import Axes
 
 from .._evaluation import Unit, describe, measure_unit, open_plan, run
 from .._reports import FORMAT
@@ -29,7 +30,7 @@ def follow(
     resume: bool = False,
     conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
-    axes: Mapping[str, sr.MatrixAxes] | None = None,
+    axes: Axes = None,
     num_bootstrap: int = 200,
     progress: bool = True,
 ) -> "Series":
@@ -108,7 +109,7 @@ def _measure(
     kept: Kept,
     conv: str | sr.ConvOperator,
     layers: Sequence[str] | None,
-    axes: Mapping[str, sr.MatrixAxes] | None,
+    axes: Axes,
     num_bootstrap: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of a checkpoint, and the tensors that it skips."""
