@@ -180,7 +180,11 @@ def test_save_and_load(report, tmp_path):
         (PARAMS, {"num_bootstrap": -1}, "num_bootstrap is -1"),
         (PARAMS, {"layers": ["fc9/*"]}, "the pattern 'fc9/\\*' of layers matches no path"),
         ({"a": np.ones(3)}, {}, "no weight matrix to measure.* 'a': a scalar or a vector$"),
-        ([np.ones((3, 2))], {}, "not that of a weight matrix; what axes names is measured"),
+        (
+            {"net": {"table": np.ones((3, 2))}},
+            {},
+            "not that of a weight matrix; what axes names is measured",
+        ),
         ({}, {}, "of type dict without a weight matrix; expected a model"),
     ],
 )
@@ -194,10 +198,9 @@ def test_a_pattern_alone_is_no_list_of_them():
         fitting.evaluate(PARAMS, layers="fc/*", progress=False)
 
 
-def test_a_tensor_alone_has_no_name():
+def test_a_tensor_alone_is_a_matrix_or_what_axes_says():
     torch = pytest.importorskip("torch", reason="needs torch")
-    with pytest.raises(ValueError, match="not that of a weight matrix; what axes names"):
-        fitting.evaluate(torch.ones(3, 2), progress=False)
+    assert list(fitting.evaluate(torch.ones(3, 2), progress=False).layers["name"]) == ["matrix"]
     axes = {"tensor": sr.MatrixAxes()}
     assert len(fitting.evaluate(torch.ones(3, 2), axes=axes, progress=False).layers) == 1
 

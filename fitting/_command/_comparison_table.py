@@ -3,9 +3,9 @@
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from .._comparison import SIGNIFICANT, Comparison
+from ._tables import Column, print_table
 
 # Columns of values that fit 80 characters beside the names of the metrics.
 MODELS_A_TABLE = 4
@@ -22,12 +22,12 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the values, the statistics and the layers in tables that fit 80 characters."""
     values = comparison.values.T
     for start in range(0, values.shape[1], MODELS_A_TABLE):
-        console.print(_values_table(values.iloc[:, start : start + MODELS_A_TABLE]))
+        _values_table(values.iloc[:, start : start + MODELS_A_TABLE], console)
         console.print()
     console.print("Means and sums of Report.summary: natural logarithms, log10 in published_*.")
     if comparison.quality is not None:
         console.print()
-        console.print(_statistics_table(comparison))
+        _statistics_table(comparison, console)
         console.print(f"\n* p < {SIGNIFICANT}, one test at a time.\n")
         for sentence in comparison.reading:
             console.print(f"- {escape(sentence)}", highlight=False)
@@ -38,27 +38,29 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         _show_layers(comparison.layers, console)
 
 
-def _table(*headings: str) -> Table:
-    first, *others = headings
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column(escape(first), overflow="fold", no_wrap=first != "layer")
-    for heading in others:
-        table.add_column(escape(heading), justify="right", overflow="fold")
-    return table
+def _values_table(values: pd.DataFrame, console: Console) -> None:
+    columns = [Column("metric", is_name=True), *(Column(str(name)) for name in values.columns)]
+    rows = [
+        (str(metric), *(_number(value, ".4g") for value in row))
+        for metric, row in values.iterrows()
+    ]
+    print_table(console, columns, rows)
 
 
-def _values_table(values: pd.DataFrame) -> Table:
-    table = _table("metric", *map(str, values.columns))
-    for metric, row in values.iterrows():
-        table.add_row(str(metric), *(_number(value, ".4g") for value in row))
-    return table
-
-
-def _statistics_table(comparison: Comparison) -> Table:
+def _statistics_table(comparison: Comparison, console: Console) -> None:
     given = ["r given\n" + name.removeprefix("log_num_") for name in comparison.controls]
-    table = _table("quality against", "n", "RMSE", "R²", "95 %", "tau", "p", *given)
-    for metric, row in comparison.table.to_dict("index").items():
-        table.add_row(
+    columns = [
+        Column("quality against", is_name=True),
+        Column("n", drop=2),
+        Column("RMSE", drop=1),
+        Column("R²"),
+        Column("95 %", drop=3),
+        Column("tau"),
+        Column("p"),
+        *(Column(heading, drop=4) for heading in given),
+    ]
+    rows = [
+        (
             str(metric),
             f"{row['num_models']:.0f}",
             _number(row["rmse"], ".2f"),
@@ -68,7 +70,9 @@ def _statistics_table(comparison: Comparison) -> Table:
             _number(row["tau_p"], ".1g"),
             *(_partial(row[f"r_given_{n}"], row[f"p_given_{n}"]) for n in comparison.controls),
         )
-    return table
+        for metric, row in comparison.table.to_dict("index").items()
+    ]
+    print_table(console, columns, rows)
 
 
 def _partial(r: float, p: float) -> str:
@@ -86,8 +90,13 @@ def _show_layers(layers: pd.DataFrame, console: Console) -> None:
     if num_layers > MAX_LAYERS:
         means = means[change >= change.nlargest(MAX_LAYERS).min()]
         console.print(f"The {len(means)} most changed of {num_layers} layers:")
-    headings = [f"{heading}\n{number}" for heading in PAIRS for number in (1, 2)]
-    table = _table("layer", "spectrum\nchange", *headings)
+    columns = [Column("layer", is_name=True), Column("spectrum\nchange")]
+    columns += [
+        Column(f"{heading}\n{number}", drop=drop + 1)
+        for drop, heading in enumerate(PAIRS)
+        for number in (1, 2)
+    ]
+    rows = []
     for name, row in means.iterrows():
         pairs = [
             _number(row[quantity, model], style)
@@ -95,8 +104,8 @@ def _show_layers(layers: pd.DataFrame, console: Console) -> None:
             for model in models
         ]
         change_text = _number(row["spectrum_change", models[1]], ".3f")
-        table.add_row(str(name).removesuffix("/kernel"), change_text, *pairs)
-    console.print(table)
+        rows.append((str(name).removesuffix("/kernel"), change_text, *pairs))
+    print_table(console, columns, rows)
     console.print(
         f"\n1: {escape(models[0])}, 2: {escape(models[1])}; R_s is the stable rank. Spectrum "
         "change: distance of the singular values over the larger norm. "

@@ -34,7 +34,9 @@ def add_evaluate_command(commands: Any) -> None:
     command.add_argument(
         "--num-bootstrap", type=int, default=0, metavar="N", help="bootstraps for each p-value"
     )
-    add_folder_options(command, "each finished weight, and report.json at the end")
+    add_folder_options(
+        command, "report.json, report.html, table.csv, figures, and each finished weight"
+    )
     command.add_argument("--resume", action="store_true", help="continue from what --out holds")
     command.add_argument(
         "--html", type=Path, metavar="FILE", help="write the report as a page to this file"
@@ -60,7 +62,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
     options.check(options)
     progress = sys.stderr.isatty()
     for path in filter(None, (options.html, options.weightwatcher)):
-        check_place(path)  # before the work, which would be lost
+        if options.out not in (path.parent, *path.parents):  # which the evaluation makes
+            check_place(path)  # before the work, which would be lost
     report = evaluate(
         options.model,
         base=options.base,
@@ -71,8 +74,16 @@ def run_evaluate(options: argparse.Namespace) -> None:
         resume=options.resume,
         progress=progress,
     )
+    title = options.model.resolve().name
+    if options.out:
+        report.to_html(options.out / "report.html", title=title, progress=progress)
+        with written_whole(options.out / "table.csv") as partial:
+            report.layers.to_csv(partial, index=False)
+        report.plot(options.out / "figures", progress=progress)
+    for path in filter(None, (options.html, options.weightwatcher)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if options.html:
-        report.to_html(options.html, title=options.model.resolve().name, progress=progress)
+        report.to_html(options.html, title=title, progress=progress)
     if options.plot:
         report.plot(options.plot, progress=progress)
     if options.weightwatcher:

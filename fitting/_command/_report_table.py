@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from .._reports import Report, fold, phase_counts
+from .._reports import Report, fold, fused_whole, not_measured, phase_counts
+from ._tables import Column, print_table
 
 Row = dict[str, Any]
 
@@ -23,17 +23,24 @@ def show(report: Report, console: Console, *, every_matrix: bool = False) -> Non
             convolution, or the matrices of a stack, are ranges: smallest to largest, in brackets
             how many of them have a power law, and their most common phase.
     """
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("layer", overflow="fold")
-    for heading in ("shape", "stable\nrank", "alpha", "MP soft\nrank"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    # Where there is no phase, why.
-    table.add_column("phase", no_wrap=True, max_width=16, overflow="ellipsis")
     by = ["name", "index"] if every_matrix else ["name"]
+    cells = []
     for _, layer in report.layers.groupby(by, sort=False):
         rows: list[Row] = layer.to_dict("records")  # type: ignore[assignment]
-        table.add_row(*_cells(rows, every_matrix=every_matrix))
-    console.print(table)
+        cells.append(_cells(rows, every_matrix=every_matrix))
+    # Where there is no phase, why.
+    print_table(
+        console,
+        (
+            Column("layer", is_name=True),
+            Column("shape", drop=2),
+            Column("stable\nrank", drop=3),
+            Column("alpha"),
+            Column("MP soft\nrank", drop=1),
+            Column("phase", max_width=16),
+        ),
+        cells,
+    )
     summary = report.summary
     phases = ", ".join(f"{count} {phase}" for phase, count in phase_counts(report.layers["phase"]))
     console.print(
@@ -49,6 +56,8 @@ def show(report: Report, console: Console, *, every_matrix: bool = False) -> Non
         console.print(f"  {count} not fitted: {escape(reason)}")
     for reason, count in fold(report.skipped["reason"]):
         console.print(f"  {count} tensors skipped: {escape(reason)}")
+    for text in filter(None, (not_measured(report), fused_whole(report))):
+        console.print(escape(text), highlight=False)
 
 
 def _cells(rows: Sequence[Row], *, every_matrix: bool) -> tuple[str, ...]:
@@ -69,12 +78,12 @@ def _cells(rows: Sequence[Row], *, every_matrix: bool) -> tuple[str, ...]:
         common = max(phases, key=phases.count, default="")
         phase = f"{common} {phases.count(common)}" if common else first["reason"]
     return (
-        escape(first["name"].removesuffix("/kernel") + place),
+        first["name"].removesuffix("/kernel") + place,
         shape,
         _range([row["stable_rank"] for row in rows], ".1f"),
         alpha,
         _range([row["mp_soft_rank"] for row in rows], ".2f"),
-        escape(phase),
+        phase,
     )
 
 

@@ -24,7 +24,8 @@ from ._quality_table import check_quality, quality_table
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
 CONTROLS = ("log_num_layers", "log_num_weights")
-# Means of the summary once more, in log10.
+# What says nothing of the weights, and means of the summary once more, in log10.
+OTHERS = ("share_left_out", "largest_left_out")
 REPEATED = ("published_alpha_hat", "published_log_frobenius_norm", "published_log_lambda_max")
 
 
@@ -252,5 +253,5 @@ def _metrics(report: Report) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in report.summary.items()
-        if not name.startswith("num_") and name not in REPEATED
+        if not name.startswith("num_") and name not in (*REPEATED, *OTHERS)
     }

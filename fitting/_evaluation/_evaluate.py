@@ -1,6 +1,5 @@
 """The spectra of a whole model, measured layer by layer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -13,12 +12,13 @@ from tqdm import tqdm
 import spectral_reg as sr
 from spectral_reg._axes_argument import Axes
 
-from .._checkpoints import Tensor, live_adapters, open_checkpoint
+from .._checkpoints import Tensor, open_checkpoint
 from .._reports import FORMAT, Report, make_report
 from ._change import changes
+from ._configuration import read_configuration
 from ._execution import run
 from ._finished import Finished, Rows, describe
-from ._layouts import NOT_A_NAME, Plan, plan
+from ._layouts import NOT_A_NAME, Plan, measured_values, plan, unnamed_matrices
 from ._measure import measure_spectrum
 from ._unit import Unit, spectra
 
@@ -45,7 +45,8 @@ def evaluate(
     Args:
         model_or_path: A model in memory: a pytree of parameters (Flax nnx module or state, Linen
             variables, Equinox module, nested dict of arrays), a ``torch.nn.Module`` or its state
-            dict. Or a path, read with the package in parentheses, an extra of this one:
+            dict, a matrix or a dict of matrices, whatever their names. Or a path, read with the
+            package in parentheses, an extra of this one:
 
             - ``.safetensors``; ``.npz``; the ``.index.json`` of a sharded checkpoint
             - ``.pt .pth .th .bin .tar .ckpt``, PyTorch's, a state dict or a dict that holds one,
@@ -142,7 +143,7 @@ def evaluate(
         options = {"conv": conv, "layers": layers, "axes": told, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
         options["format"] = str(FORMAT)  # rows of another version do not mix with ours
-        options["config"] = repr(_configuration(model_or_path))
+        options["config"] = repr(read_configuration(model_or_path))
         what = describe(model_or_path, tensors, options, Path(out))
         what["base"] = {} if base is None else describe(base, base_tensors, {}, Path(out))
         finished = Finished(Path(out), what, resume=resume)
@@ -161,7 +162,7 @@ def evaluate(
                 finished.save(unit, rows)
             bar.set_postfix_str(unit.name, refresh=False)
             bar.update()
-    report = _report(todo, done, conv)
+    report = _report(todo, done, conv, num_values=measured_values(tensors, todo.skipped))
     if out is not None:
         report.save(Path(out) / "report.json")
     return report
@@ -185,11 +186,16 @@ def open_plan(
         )
     if isinstance(layers, str):
         raise TypeError(f"layers is {layers!r}; expected a list of patterns, [{layers!r}]")
+    if axes is None and getattr(model_or_path, "ndim", 0) >= 2:  # an array alone
+        model_or_path, axes = {"matrix": model_or_path}, {"matrix": sr.MatrixAxes()}
     tensors = open_checkpoint(model_or_path)
     if untied:
         tensors = {name: replace(tensor, identity=None) for name, tensor in tensors.items()}
-    config = _configuration(model_or_path)
+    config = read_configuration(model_or_path)
     todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
+    if not todo.units and axes is None and layers is None:
+        unnamed = unnamed_matrices(model_or_path, todo.skipped)
+        todo = plan(tensors, conv=conv, axes=unnamed, config=config) if unnamed else todo
     if not todo.units:
         raise ValueError(_nothing_to_measure(model_or_path, todo))
     return tensors, todo
@@ -237,36 +243,14 @@ def _nothing_to_measure(model_or_path: Any, todo: Plan) -> str:
     )
 
 
-def _configuration(model_or_path: Any) -> dict[str, Any]:
-    """What a live model's ``config`` or the JSON files beside the weights say; or nothing."""
-    if not isinstance(model_or_path, (str, Path)):
-        # Those that wrap a module hand on its attributes, but for DataParallel and its like.
-        inner = getattr(model_or_path, "module", model_or_path)
-        found: Any = getattr(model_or_path, "config", getattr(inner, "config", None))
-        found = found.to_dict() if hasattr(found, "to_dict") else found
-        config = dict(found) if isinstance(found, Mapping) else {}
-        return config | {"adapter": live_adapters(model_or_path)}
-    path = Path(model_or_path)
-    folder = path if path.is_dir() else path.parent
-    config = _read_json(folder / "config.json")
-    return config | {"adapter": _read_json(folder / "adapter_config.json")}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _report(todo: Plan, done: Mapping[str, Rows], conv: str | sr.ConvOperator) -> Report:
+def _report(
+    todo: Plan, done: Mapping[str, Rows], conv: str | sr.ConvOperator, *, num_values: int
+) -> Report:
     found = [pair for unit in todo.units for pair in done[unit.key]]
     skipped = [
         {"name": name, "shape": str(shape), "reason": reason}
         for name, (shape, reason) in todo.skipped.items()
     ]
     rows = [row for row, _ in found]
-    return make_report(
-        rows, skipped, {(row["name"], row["index"]): e for row, e in found}, conv=str(conv)
-    )
+    spectra = {(row["name"], row["index"]): eigenvalues for row, eigenvalues in found}
+    return make_report(rows, skipped, spectra, conv=str(conv), num_values=num_values)

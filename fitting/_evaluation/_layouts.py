@@ -1,5 +1,6 @@
 """What each tensor of a model is: a weight to measure and how it is laid out, or why not."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -109,6 +110,29 @@ def plan(
     # The rows of one name together, as in a stack.
     first = {unit.name: number for number, unit in reversed([*enumerate(units)])}
     return Plan(tuple(sorted(units, key=lambda unit: first[unit.name])), skipped)
+
+
+def unnamed_matrices(
+    model: Any, skipped: Mapping[str, tuple[tuple[int, ...], str]]
+) -> dict[str, sr.MatrixAxes]:
+    """The axes of a dict of matrices that were all left out for their names; or nothing."""
+    if not (isinstance(model, Mapping) and all(hasattr(leaf, "ndim") for leaf in model.values())):
+        return {}
+    by_name = {name for name, (_, reason) in skipped.items() if reason == NOT_A_NAME}
+    return {name: sr.MatrixAxes() for name in by_name if len(skipped[name][0]) == 2}
+
+
+def measured_values(
+    tensors: Mapping[str, Tensor], skipped: Mapping[str, tuple[tuple[int, ...], str]]
+) -> int:
+    """How many values lie in tensors of two or more axes that were measured, alone or together."""
+    parts = {name for name, (_, reason) in skipped.items() if reason.startswith("a part of")}
+    quantized = {name for name in parts if "quantized" in skipped[name][1]}
+    return sum(
+        math.prod(tensor.shape)
+        for name, tensor in tensors.items()
+        if tensor.ndim >= 2 and (name not in skipped or name in parts - quantized)
+    )
 
 
 def _without_adapters(names: Iterable[str]) -> dict[str, str]:

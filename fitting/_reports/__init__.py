@@ -10,6 +10,8 @@ from ._page import remark_html as remark_html
 from ._remarks import MEANINGS as MEANINGS
 from ._remarks import Remark as Remark
 from ._remarks import fold as fold
+from ._remarks import fused_whole as fused_whole
+from ._remarks import not_measured as not_measured
 from ._remarks import phase_counts as phase_counts
 from ._report import Report as Report
 from ._report import load_report as load_report
@@ -23,10 +25,12 @@ __all__ = [
     "Report",
     "fill",
     "fold",
+    "fused_whole",
     "is_report",
     "layers_table",
     "load_report",
     "make_report",
+    "not_measured",
     "phase_counts",
     "phase_dot",
     "remark_html",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
+
+from spectral_reg._trees import check_patterns, matches
 
 from .._whole_file import save_figure
 from ..palette import PHASES, STYLE
@@ -21,34 +22,37 @@ if TYPE_CHECKING:
 
 
 def plot_report(
-    report: Measurements, folder: str | Path, *, layers: Sequence[str] | None, progress: bool
-) -> list[Path]:
+    report: Measurements,
+    folder: str | Path | None,
+    *,
+    layers: Sequence[str] | None,
+    progress: bool,
+) -> list[Any]:
     """See :meth:`Report.plot`."""
     import matplotlib
 
     rows: list[Row] = report.layers.to_dict("records")  # type: ignore[assignment]
-    drawn = [
-        row
-        for row in rows
-        if layers is None or any(fnmatch.fnmatchcase(row["name"], p) for p in layers)
-    ]
-    if not drawn:
-        names = sorted({row["name"] for row in rows})
-        raise ValueError(
-            f"layers is {layers}, which no layer matches; expected patterns of {names}"
-        )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    check_patterns(layers or (), dict.fromkeys(row["name"] for row in rows), "layers")
+    drawn = [row for row in rows if layers is None or any(matches(row["name"], p) for p in layers)]
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    found = []
     with matplotlib.rc_context(STYLE):
-        paths.append(save_figure(_alpha_by_depth(rows), folder / "alpha_by_depth.png"))
-        paths.append(save_figure(_alpha_histogram(rows), folder / "alpha_histogram.png"))
-        starts = range(0, len(drawn), PER_PAGE)
-        for start in tqdm(starts, desc="spectra", unit="page", disable=not progress):
-            page = drawn[start : start + PER_PAGE]
-            path = folder / f"spectra_{start // PER_PAGE + 1:03}.png"
-            paths.append(save_figure(draw_spectra(report, page), path))
-    return paths
+        for name, figure in _figures(report, rows, drawn, progress=progress):
+            found.append(figure if folder is None else save_figure(figure, Path(folder) / name))
+    return found
+
+
+def _figures(
+    report: Measurements, rows: list[Row], drawn: list[Row], *, progress: bool
+) -> Iterator[tuple[str, Figure]]:
+    """The files' names and what is drawn in each, one at a time."""
+    yield "alpha_by_depth.png", _alpha_by_depth(rows)
+    yield "alpha_histogram.png", _alpha_histogram(rows)
+    starts = range(0, len(drawn), PER_PAGE)
+    for start in tqdm(starts, desc="spectra", unit="page", disable=not progress):
+        page = draw_spectra(report, drawn[start : start + PER_PAGE])
+        yield f"spectra_{start // PER_PAGE + 1:03}.png", page
 
 
 def _alpha_by_depth(rows: Sequence[Row]) -> Figure:

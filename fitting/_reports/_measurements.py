@@ -19,13 +19,13 @@ from .._whole_file import written_whole
 from ._columns import layers_table
 from ._summary import summarize
 
-FORMAT = 3
+FORMAT = 4
 
 Row = dict[str, Any]
 Spectra = dict[tuple[str, str], NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurements:
     """The data of a report, which the renderers are given; attributes as of :class:`Report`."""
 
@@ -33,6 +33,14 @@ class Measurements:
     skipped: pd.DataFrame
     spectra: Spectra
     conv: str
+    num_values: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Measurements):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -49,6 +57,11 @@ class Measurements:
         ``num_marchenko_pastur``                  a Marchenko-Pastur edge: ``mean_mp_soft_rank``
         ========================================  ================================================
 
+        Of all values in tensors of two or more axes, ``share_left_out`` were not measured;
+        ``largest_left_out`` has the names of the largest such tensors, three at most. Those do not
+        count that are measured under another name, copies, an optimizer's, and layers that were not
+        asked for.
+
         ``mean_log_stable_rank_ratio`` is erratic: the ratio has a pole at lambda_max = 1.
 
         The first paper's: ``sum_alpha_hat`` is its Eq. 3, over layers and, in a convolution, over
@@ -59,7 +72,7 @@ class Measurements:
         ``published_log_alpha_norm``, of log10 sum l^alpha; those tables left out matrices with
         fewer than 50 rows or columns, which this does not.
         """
-        return summarize(self.layers, self.skipped, self.spectra)
+        return summarize(self.layers, self.skipped, self.spectra, self.num_values)
 
     def save(self, path: str | Path) -> Path:
         """Writes the report as JSON: whole or not at all. See :func:`load_report`."""
@@ -77,6 +90,7 @@ class Measurements:
         return {
             "format": FORMAT,
             "conv": self.conv,
+            "num_values": self.num_values,
             "summary": {name: None if x != x else x for name, x in self.summary.items()},
             "layers": records(self.layers),
             "skipped": records(self.skipped),
@@ -86,10 +100,12 @@ class Measurements:
         }
 
 
-def tabulate(rows: list[Row], skipped: list[Row], spectra: Spectra, *, conv: str) -> Measurements:
+def tabulate(
+    rows: list[Row], skipped: list[Row], spectra: Spectra, *, conv: str, num_values: int
+) -> Measurements:
     """The measurements of these rows, with a column for all that can be measured."""
     left_out = pd.DataFrame(skipped, columns=["name", "shape", "reason"])
-    return Measurements(layers_table(rows), left_out, spectra, conv)
+    return Measurements(layers_table(rows), left_out, spectra, conv, num_values)
 
 
 def is_report(path: Path) -> bool:
@@ -110,7 +126,8 @@ def load_measurements(path: Path) -> Measurements:
             (row["name"], row["index"]): np.frombuffer(base64.b64decode(text), "<f8")
             for row, text in zip(rows, content["spectra"], strict=True)
         }
-        return tabulate(rows, content["skipped"], spectra, conv=content["conv"])
+        conv, num_values = content["conv"], content["num_values"]
+        return tabulate(rows, content["skipped"], spectra, conv=conv, num_values=num_values)
     except (json.JSONDecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no report ({error!r}); expected a file that Report.save wrote"

@@ -163,8 +163,38 @@ def left_out(report: Measurements) -> list[Remark]:
     if len(report.skipped):
         reasons = "; ".join(f"{text} ({count})" for text, count in fold(report.skipped["reason"]))
         text = f"{len(report.skipped)} tensors of the file were not measured. {reasons}."
-        remarks.append(Remark("Not measured", text))
+        remarks.append(Remark("Not measured", f"{not_measured(report)} {text}".strip()))
+    if whole := fused_whole(report):
+        remarks.append(Remark("Several in one", whole))
     return remarks
+
+
+def not_measured(report: Measurements) -> str:
+    """Which share of the values in matrices is not in the report; empty if all are."""
+    summary = report.summary
+    share, names = summary["share_left_out"], summary["largest_left_out"]
+    if not names:
+        return ""
+    percent = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+    return (
+        f"{percent} of the values in tensors of two or more axes were not measured; the largest: "
+        f"{', '.join(names)}."
+    )
+
+
+def fused_whole(report: Measurements) -> str:
+    """What would cut the weights that hold several matrices; empty where none is whole."""
+    fused = report.layers[report.layers["kind"].str.startswith("fused", na=False)]
+    if fused.empty:
+        return ""
+    number = fused["name"].nunique()
+    each = "1 weight holds" if number == 1 else f"{number} weights hold"
+    kinds = ", ".join(dict.fromkeys(fused["kind"]))
+    return (
+        f"{each} several matrices that names and shapes do not tell apart ({kinds}), measured "
+        "whole. The model's configuration would: config.json beside the weights, with its "
+        "model_type and numbers of heads, or the live model."
+    )
 
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")

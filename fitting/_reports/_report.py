@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from ._described import describe_report, report_html
 from ._figures import plot_report
 from ._measurements import Measurements, Row, Spectra, load_measurements, tabulate
 from ._page import write_html
 from ._weightwatcher import weightwatcher_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report(Measurements):
     """The spectra of a model, measured.
 
@@ -25,7 +29,43 @@ class Report(Measurements):
         spectra: The eigenvalues of each row, by its ``name`` and ``index``.
         conv: What a convolution was measured as: "slices", "pooled", "flatten", or the operator
             that :func:`evaluate` was given.
+        num_values: How many values the measured weights have.
+
+    Two are equal if they would be saved alike.
     """
+
+    def __repr__(self) -> str:
+        return "\n".join(describe_report(self))
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
+
+    def spectrum(self, name: str, index: str = "") -> NDArray[np.float64]:
+        """The eigenvalues of one matrix.
+
+        Args:
+            name: Of its weight, as in ``layers``.
+            index: Its place in it, as in ``layers``; empty where the weight is one matrix.
+
+        Returns:
+            ``[M]``, descending, not divided by N.
+
+        Raises:
+            KeyError: If there is no such matrix; it says what there is.
+
+        Example:
+            >>> import numpy as np, fitting
+            >>> params = {"fc": {"kernel": np.random.default_rng(0).normal(size=(80, 60))}}
+            >>> fitting.evaluate(params, progress=False).spectrum("fc/kernel").shape
+            (60,)
+        """
+        if (name, index) not in self.spectra:
+            indices = [i for n, i in self.spectra if n == name]
+            names = list(dict.fromkeys(n for n, _ in self.spectra))
+            came, known = ("index", indices) if indices else ("name", names)
+            value = index if indices else name
+            raise KeyError(f"{came} is {value!r}; expected one of {', '.join(map(repr, known))}")
+        return self.spectra[name, index]
 
     def to_weightwatcher(self, *, pool: bool = True) -> pd.DataFrame:
         """The table that WeightWatcher 0.7.7 prints of the same model, column by column.
@@ -65,12 +105,12 @@ class Report(Measurements):
 
     def plot(
         self,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         layers: Sequence[str] | None = None,
         progress: bool = True,
-    ) -> list[Path]:
-        """Draws every spectrum with its fits, and alpha over the whole model, as PNG files.
+    ) -> list[Any]:
+        """Draws every spectrum with its fits, and alpha over the whole model.
 
         ``spectra_001.png`` and on, ten matrices a page, hold for each matrix the share of
         eigenvalues at or above each on log-log axes, with the power law from xmin on, and their
@@ -79,16 +119,16 @@ class Report(Measurements):
         colour and marker, ``alpha_histogram.png`` is the first paper's Figure 1.
 
         Args:
-            folder: Where to write; made if it does not exist.
-            layers: Shell patterns of the layers whose spectra to draw, such as ``"layer3/*"``; None
-                draws all.
+            folder: Where to write PNG files; made if it does not exist. None writes nothing.
+            layers: Paths, or shell patterns, of the layers whose spectra to draw, as for
+                :func:`evaluate`; None draws all.
             progress: Show a progress bar with an estimate on standard error.
 
         Returns:
-            The paths written.
+            The paths written; without a folder, the Matplotlib figures, in the same order.
 
         Raises:
-            ValueError: If no layer matches.
+            ValueError: If a pattern matches no layer.
             OSError: If the folder cannot be written.
 
         Example:
@@ -132,9 +172,11 @@ class Report(Measurements):
         return write_html(self, path, title=title, progress=progress)
 
 
-def make_report(rows: list[Row], skipped: list[Row], spectra: Spectra, *, conv: str) -> Report:
+def make_report(
+    rows: list[Row], skipped: list[Row], spectra: Spectra, *, conv: str, num_values: int
+) -> Report:
     """A report of rows, with a column for all that can be measured."""
-    return Report(**vars(tabulate(rows, skipped, spectra, conv=conv)))
+    return Report(**vars(tabulate(rows, skipped, spectra, conv=conv, num_values=num_values)))
 
 
 def load_report(path: str | Path) -> Report:
