@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import spectral_reg as sr
+from spectral_reg import _stacks
 from spectral_reg._stacks import eigh
 
 TESTS = Path(__file__).parent
@@ -86,6 +87,52 @@ def test_equal_the_batched_decomposition(dtype):
         reached = (vectors * result[0][..., None, :]) @ jnp.swapaxes(vectors.conj(), -1, -2)
         np.testing.assert_allclose(reached, X, atol=1e-4)
     assert np.linalg.norm(tangent[1]) < 1e-2  # X @ X has the same vectors
+
+
+def decompositions_of_an_ensemble(monkeypatch, num_steps, metric, **options):
+    """How many matrices are decomposed at each step of four seeds."""
+    calls = []
+
+    def counted(X):
+        jax.debug.callback(lambda X: calls.append(X.shape), X)
+        return tuple(jnp.linalg.eigh(X, symmetrize_input=False))
+
+    monkeypatch.setattr(_stacks, "_values_and_vectors", _stacks.in_turn(counted))
+    transformation = sr.add_spectral_penalty(metric, 1.0, **options)
+    params = {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((4, 24, 16)))}
+    state = jax.vmap(transformation.init)(params)
+    update = jax.jit(jax.vmap(transformation.update))
+    counts = []
+    for _ in range(num_steps):
+        _, state = jax.block_until_ready(update(params, state, params))
+        jax.effects_barrier()
+        counts.append(len([shape for shape in calls if shape == (16, 16)]))
+        calls.clear()
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"metric": sr.alpha}, [4, 4, 4, 4]),
+        ({"metric": sr.alpha, "every": 3}, [4, 0, 0, 4]),
+        ({"metric": sr.alpha, "tracking": "warm"}, [4, 0, 0, 0]),
+        ({"metric": sr.log_stable_rank, "tracking": "warm"}, [0, 0, 0, 0]),
+    ],
+    ids=["exact", "every", "warm", "warm norms"],
+)
+def test_an_ensemble_decomposes_only_where_one_seed_does(options, expected, monkeypatch):
+    assert decompositions_of_an_ensemble(monkeypatch, 4, **options) == expected
+
+
+def test_members_of_an_ensemble_at_different_steps():
+    """Each has what it has alone, whoever else is due."""
+    transformation = sr.add_spectral_penalty(sr.stable_rank, 1.0, every=2)
+    params = {"kernel": jnp.asarray(STACK[0])}
+    states = jax.vmap(transformation.init)(params)._replace(count=jnp.array([0, 1]))
+    _, after = jax.jit(jax.vmap(transformation.update))(params, states, params)
+    expected = [float(sr.stable_rank(params["kernel"][0])), 0.0]
+    np.testing.assert_allclose(after.penalty, expected, rtol=1e-5)
 
 
 @pytest.mark.slow
