@@ -142,6 +142,11 @@ def everywhere(array: jax.Array, mesh: AbstractMesh | None) -> jax.Array:
     return array if mesh is None else _lay_out(array, mesh, PartitionSpec())
 
 
+def replicated(array: jax.Array) -> jax.Array:
+    """The array whole on every device of its own mesh."""
+    return everywhere(array, mesh_of(array))
+
+
 def _is_explicit(mesh: AbstractMesh) -> bool:
     return AxisType.Explicit in mesh.axis_types
 

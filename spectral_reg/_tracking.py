@@ -140,7 +140,8 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
     constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
     squared_norm = jnp.sum(W * W, axis=(-2, -1))
     last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
-    changed = _has_jumped(jax.lax.stop_gradient(squared_norm), last.squared_norm)
+    known_norm = sharding.everywhere(jax.lax.stop_gradient(squared_norm), mesh)
+    changed = _has_jumped(known_norm, last.squared_norm)
 
     def climb(state: Climb) -> Climb:
         if mesh is not None:
@@ -173,7 +174,7 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
     else:
         Wx = _product(W, end.best)
         top = jnp.sum(Wx * Wx, axis=(-2, -1))
-    return squared_norm, top, jax.lax.stop_gradient(TopVectors(end.vectors, squared_norm, top))
+    return squared_norm, top, TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
 
 
 def _has_jumped(value: jax.Array, last: jax.Array) -> jax.Array:

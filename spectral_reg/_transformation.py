@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from . import _sharding as sharding
 from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
 from ._hyperparameters import unpacked
@@ -191,6 +192,7 @@ def add_spectral_penalty(
 
             _, pull, (values, vectors) = jax.vjp(total, leaves, has_aux=True)
             (gradient,) = pull(jnp.ones_like(state.penalty))
+            values = jax.tree.map(sharding.replicated, values)
             return {name_of_metric: values}, by_source(gradient), vectors
 
         if is_held:

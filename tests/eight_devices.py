@@ -167,6 +167,27 @@ def test_held_between_steps(kind):
     check({"tensor": MATRICES["tensor"]}, kind, sr.alpha, tracking="warm", every=2)
 
 
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [
+        ("log_stable_rank", {"tracking": "warm", "every": 2}),
+        ("log_stable_rank", {"every": 2}),
+        ("alpha", {"tracking": "warm"}),
+    ],
+)
+def test_a_state_has_the_types_of_the_one_after(metric, options):
+    """As in Optax's own tests: a scan over steps demands it."""
+    layouts = {"fsdp rows": MATRICES["fsdp rows"], "stack": STACKS["stack layers"]}
+    tree = on_mesh(weights(layouts), "explicit", layouts)
+    transformation = sr.add_spectral_penalty(METRICS[metric], 1.0, **options)
+    with jax.set_mesh(jax.tree.leaves(tree)[0].sharding.mesh):
+        states = [transformation.init(tree), jax.jit(transformation.init)(tree)]
+        _, after = jax.jit(transformation.update)(tree, states[0], tree)
+    types = [jax.tree.map(jax.typeof, state) for state in (*states, after)]
+    assert types[0] == types[1]
+    assert types[0] == types[2]
+
+
 def decompositions(tree, metric, monkeypatch):
     """Shapes of what is decomposed for a penalty and its gradient."""
     calls = []
