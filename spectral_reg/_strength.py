@@ -30,15 +30,17 @@ def check_strength(strength: Strength) -> None:
 def _check_one(name: str, number: Any) -> None:
     if callable(number):
         return
-    expected = "expected a finite number, or a schedule of the step count"
+    expected = "a finite number, or a schedule of the step count"
     # A tracer has a type and no value yet: inject_hyperparams gives one at each step.
     is_array = isinstance(number, (jax.Array, np.ndarray, np.generic))
     if isinstance(number, bool) or not (is_array or isinstance(number, (int, float))):
-        raise TypeError(f"{name} is {number!r}; {expected}, or a dict of these by path")
+        raise TypeError(f"{name} is {number!r}; expected {expected}, or a dict of these by path")
     if is_array and (number.shape or not jnp.issubdtype(number.dtype, jnp.number)):
-        raise ValueError(f"{name} has shape {number.shape} and dtype {number.dtype}; {expected}")
+        raise ValueError(
+            f"{name} has shape {number.shape} and dtype {number.dtype}; expected {expected}"
+        )
     if not isinstance(number, jax.core.Tracer) and not np.isfinite(number):
-        raise ValueError(f"{name} is {number}; {expected}")
+        raise ValueError(f"{name} is {number}; expected {expected}")
 
 
 def strengths_at(strength: Strength, names: Iterable[str], count: jax.Array) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def strengths_at(strength: Strength, names: Iterable[str], count: jax.Array) -> 
     for name, pattern in first.items():
         if pattern is None:
             raise ValueError(
-                f"no pattern of strength fits {name!r}; the patterns are {[*strength]}: add '*' "
-                "for all others, or leave it out with mask"
+                f"strength has no pattern that fits {name!r}; expected one beside {[*strength]}, "
+                "such as '*' for all others; or leave it out with mask"
             )
     return {name: numbers[pattern] for name, pattern in first.items() if pattern is not None}

@@ -168,7 +168,7 @@ def add_spectral_penalty(
         del extra
         if params is None:
             raise ValueError(
-                "add_spectral_penalty needs params: call update(updates, state, params)"
+                "params is None; expected the parameters: call update(updates, state, params)"
             )
         leaves, axes_of = _select(params, mask, axes)
         weights = by_source(leaves)

@@ -237,7 +237,7 @@ def test_a_strength_for_each_path():
         )
     with pytest.raises(ValueError, match=r"'head/\*' of strength matches none of the paths"):
         penalty({"head/*": 1.0, "*": 1.0}).init(PARAMS)
-    with pytest.raises(ValueError, match="no pattern of strength fits 'stack/kernel'"):
+    with pytest.raises(ValueError, match="strength has no pattern that fits 'stack/kernel'"):
         penalty({"fc/*": 1.0}).init(PARAMS)
 
 
