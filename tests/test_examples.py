@@ -72,13 +72,16 @@ def test_penalty_starts_from_the_same_weights_and_lowers_the_stable_rank(smoke):
         assert penalized.layers[name].stable_rank < plain.layers[name].stable_rank - 0.1
 
 
-def test_resuming_trains_what_is_missing_and_nothing_else(smoke, tmp_path, trained):
+def test_resuming_trains_what_is_missing_and_nothing_else(smoke, tmp_path, trained, capsys):
     folder = shutil.copytree(smoke, tmp_path / "copy")
     before = contents(folder)
     gone = next(name for name in before if "log_stable_rank" in name)
     (folder / gone).unlink()
     for _ in range(2):
         assert batch_size.main(["--preset", "smoke", "--out", str(folder)]) == 0
+    told = capsys.readouterr().err
+    assert "batch_size: trains 1 run, 64 images; then a table and figures\n" in told
+    assert "batch_size: draws finished runs\n" in told
     assert trained == [runs()[-1]]
     after = contents(folder)
     assert after.keys() == before.keys()
