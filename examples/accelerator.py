@@ -70,6 +70,8 @@ def work(options: argparse.Namespace) -> list[Part]:
         parser = command.make_parser(experiment)
         seeds = min(num_seeds, options.seeds) if options.seeds else num_seeds
         arguments = ["--preset", options.preset, "--seeds", str(seeds)]
+        if module is explicit_penalty:
+            arguments += ["--compare", options.compare]
         given = parser.parse_args(arguments)
         preset = command.chosen(experiment, parser, given)
         parts.append(Part(experiment, preset, given, experiment.plan(preset, given)))
@@ -215,6 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each.add_argument("--preset", choices=batch_size.EXPERIMENT.presets, default="original")
         each.add_argument("--seeds", type=command.positive, help="at most; default: 3, 5 and 3")
         each.add_argument("--minutes", type=command.minutes, default=8.0)
+        each.add_argument(
+            "--compare",
+            choices=("auto", "epochs", "updates"),
+            default="auto",
+            help="as for explicit_penalty: equal updates take 15 times as long as equal epochs",
+        )
         each.add_argument("--ensembles", action=argparse.BooleanOptionalAction)
         each.set_defaults(call=call)
         if call is estimate:
