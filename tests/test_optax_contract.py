@@ -235,7 +235,7 @@ def test_a_strength_for_each_path():
         np.testing.assert_allclose(
             updates["stack"]["kernel"], second * GRADIENT["stack"]["kernel"], rtol=1e-4, atol=1e-6
         )
-    with pytest.raises(ValueError, match=r"'head/\*' of strength matches none of the paths"):
+    with pytest.raises(ValueError, match=r"'head/\*' of strength matches no path"):
         penalty({"head/*": 1.0, "*": 1.0}).init(PARAMS)
     with pytest.raises(ValueError, match="strength has no pattern that fits 'stack/kernel'"):
         penalty({"fc/*": 1.0}).init(PARAMS)
