@@ -16,12 +16,14 @@ from ._phase import classify_phase as classify_phase
 from ._power_laws import DistributionComparison as DistributionComparison
 from ._power_laws import PowerLawFit as PowerLawFit
 from ._power_laws import PowerLawFits as PowerLawFits
+from ._power_laws import TraceLog as TraceLog
 from ._power_laws import UniversalityClass as UniversalityClass
 from ._power_laws import bootstrap_sigma as bootstrap_sigma
 from ._power_laws import compare_distributions as compare_distributions
 from ._power_laws import fit_power_law as fit_power_law
 from ._power_laws import fit_power_laws as fit_power_laws
 from ._power_laws import goodness_of_fit as goodness_of_fit
+from ._power_laws import trace_log as trace_log
 from ._power_laws import universality_class as universality_class
 from ._random_matrices import LocalizationMeasures as LocalizationMeasures
 from ._random_matrices import LocalizationResult as LocalizationResult
@@ -29,6 +31,8 @@ from ._random_matrices import MarchenkoPastur as MarchenkoPastur
 from ._random_matrices import MarchenkoPasturFit as MarchenkoPasturFit
 from ._random_matrices import PooledSpectrum as PooledSpectrum
 from ._random_matrices import SpikeSignals as SpikeSignals
+from ._random_matrices import Traps as Traps
+from ._random_matrices import find_traps as find_traps
 from ._random_matrices import fit_marchenko_pastur as fit_marchenko_pastur
 from ._random_matrices import largest_eigenvalue_law as largest_eigenvalue_law
 from ._random_matrices import localization as localization
@@ -59,6 +63,8 @@ __all__ = [
     "Report",
     "Series",
     "SpikeSignals",
+    "TraceLog",
+    "Traps",
     "UniversalityClass",
     "bootstrap_sigma",
     "classify_phase",
@@ -66,6 +72,7 @@ __all__ = [
     "compare_distributions",
     "compare_values",
     "evaluate",
+    "find_traps",
     "fit_marchenko_pastur",
     "fit_power_law",
     "fit_power_laws",
@@ -79,6 +86,7 @@ __all__ = [
     "pool_spectra",
     "shuffled_null",
     "spike_signals",
+    "trace_log",
     "tracy_widom_cdf",
     "tracy_widom_quantile",
     "universality_class",

@@ -227,7 +227,17 @@ def test_page_figures_and_command_line(folder, tmp_path, capsys):
     assert "@@" not in html
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["alpha_001.png", "phases.png"]
-    assert main(["follow", str(folder), "--json", "--num-bootstrap", "0"]) == 0
+    out = tmp_path / "out"
+    arguments = ["follow", str(folder), "--json", "--num-bootstrap", "0", "--out", str(out)]
+    assert main([*arguments, "--html", str(out / "pages" / "run.html")]) == 0
+    for name in (
+        "series.json",
+        "series.html",
+        "trends.csv",
+        "figures/phases.png",
+        "pages/run.html",
+    ):
+        assert (out / name).is_file()
     assert len(json.loads(capsys.readouterr().out)["layers"]) == 18
     assert main(["follow", str(tmp_path / "nowhere")]) == 1
     assert "there is no folder" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from .._checkpoints import FORMATS
-from .._evaluation import evaluate
+from .._evaluation import EXTRAS, evaluate
 from .._whole_file import check_place, written_whole
 from ._options import add_conv_option, add_folder_options
 from ._report_table import show
@@ -33,6 +33,9 @@ def add_evaluate_command(commands: Any) -> None:
     command.add_argument("--layers", nargs="+", metavar="PATTERN", help="such as 'layer3/*'")
     command.add_argument(
         "--num-bootstrap", type=int, default=0, metavar="N", help="bootstraps for each p-value"
+    )
+    command.add_argument(
+        "--extras", nargs="+", default=(), choices=EXTRAS, help="columns to measure beside"
     )
     add_folder_options(
         command, "report.json, report.html, table.csv, figures, and each finished weight"
@@ -70,6 +73,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         conv=options.conv,
         layers=options.layers,
         num_bootstrap=options.num_bootstrap,
+        extras=options.extras,
         out=options.out,
         resume=options.resume,
         progress=progress,

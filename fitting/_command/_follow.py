@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .._series import SIGNIFICANT, Series, follow, label, remarks
-from .._whole_file import check_place
+from .._whole_file import check_place, written_whole
 from ._options import add_conv_option, add_folder_options
 
 MAX_ROWS = 20
@@ -35,7 +35,9 @@ def add_follow_command(commands: Any) -> None:
     command.add_argument(
         "--num-bootstrap", type=int, default=200, metavar="N", help="bootstraps for each p-value"
     )
-    add_folder_options(command, "each finished matrix, and series.json at the end")
+    add_folder_options(
+        command, "series.json, series.html, trends.csv, figures, and each finished matrix"
+    )
     command.add_argument("--resume", action="store_true", help="continue from what --out holds")
     command.add_argument("--html", type=Path, metavar="FILE", help="write a page to this file")
     command.add_argument("--json", action="store_true", help="print the series as JSON")
@@ -46,7 +48,7 @@ def run_follow(options: argparse.Namespace) -> None:
     """Follows, writes and prints; raises what :func:`fitting.follow` raises."""
     if options.resume and options.out is None:
         raise ValueError("--out is missing; expected the folder of the series to resume")
-    if options.html:
+    if options.html and options.out not in (options.html.parent, *options.html.parents):
         check_place(options.html)  # before the work, which would be lost
     given = options.checkpoints
     series = follow(
@@ -58,8 +60,15 @@ def run_follow(options: argparse.Namespace) -> None:
         num_bootstrap=options.num_bootstrap,
         progress=sys.stderr.isatty(),
     )
+    title = given[0].resolve().name
+    if options.out:
+        series.to_html(options.out / "series.html", title=title)
+        with written_whole(options.out / "trends.csv") as partial:
+            series.trends().to_csv(partial, index=False)
+        series.plot(options.out / "figures")
     if options.html:
-        series.to_html(options.html, title=given[0].resolve().name)
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        series.to_html(options.html, title=title)
     if options.plot:
         series.plot(options.plot)
     if options.json:

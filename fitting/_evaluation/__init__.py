@@ -7,10 +7,12 @@ from ._evaluate import measure_unit as measure_unit
 from ._evaluate import open_plan as open_plan
 from ._execution import run as run
 from ._finished import describe as describe
+from ._measure import EXTRAS as EXTRAS
 from ._unit import Unit as Unit
 
 __all__ = [
     "CONV",
+    "EXTRAS",
     "Unit",
     "describe",
     "evaluate",

@@ -19,7 +19,7 @@ from ._configuration import read_configuration
 from ._execution import run
 from ._finished import Finished, Rows, describe
 from ._layouts import NOT_A_NAME, Plan, measured_values, plan, unnamed_matrices
-from ._measure import measure_spectrum
+from ._measure import EXTRAS, measure_spectrum
 from ._unit import Unit, spectra
 
 CONV = ("slices", "pooled", "flatten")
@@ -35,6 +35,7 @@ def evaluate(
     layers: Sequence[str] | None = None,
     axes: Axes = None,
     num_bootstrap: int = 0,
+    extras: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
     executor: Executor | None = None,
@@ -74,6 +75,9 @@ def evaluate(
             it, names and shapes decide; where these say that layers are stacked on the second axis,
             they are read so, with a warning.
         num_bootstrap: Bootstraps for the p-value of each power law; 0 leaves it out.
+        extras: ``"traps"`` for ``num_traps`` and ``trap_p_value`` (:func:`find_traps`), which takes
+            a second decomposition, and ``"trace_log"`` for ``trace_log_num``, ``trace_log_sigma``
+            and ``trace_log_gap`` (:func:`trace_log`).
         out: Folder that gets a file for each weight as soon as it is measured, and ``report.json``
             at the end.
         resume: Continue from the weights that ``out`` already holds.
@@ -130,6 +134,8 @@ def evaluate(
     """
     if num_bootstrap < 0:
         raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
+    if isinstance(extras, str) or not set(extras) <= set(EXTRAS):
+        raise ValueError(f"extras is {extras!r}; expected a list of {', '.join(EXTRAS)}")
     if resume and out is None:
         raise ValueError("out is None; expected the folder of the evaluation to resume")
     tensors, todo = open_plan(model_or_path, conv=conv, layers=layers, axes=axes)
@@ -142,6 +148,8 @@ def evaluate(
         told = axes if axes is None else {unit.name: unit.axes for unit in todo.units}
         options = {"conv": conv, "layers": layers, "axes": told, "num_bootstrap": num_bootstrap}
         options = {name: repr(option) for name, option in options.items()}
+        if extras:
+            options["extras"] = repr(sorted(extras))
         options["format"] = str(FORMAT)  # rows of another version do not mix with ours
         options["config"] = repr(read_configuration(model_or_path))
         what = describe(model_or_path, tensors, options, Path(out))
@@ -150,7 +158,12 @@ def evaluate(
     done = {unit.key: rows for unit in todo.units if finished and (rows := finished.load(unit))}
     tasks = [unit for unit in todo.units if unit.key not in done]
     # Processes of an executor would each take the accelerator's memory.
-    measure = partial(measure_unit, num_bootstrap=num_bootstrap, accelerator=executor is None)
+    measure = partial(
+        measure_unit,
+        num_bootstrap=num_bootstrap,
+        accelerator=executor is None,
+        extras=tuple(extras),
+    )
     results = run(measure, tasks, executor=executor, num_bytes=lambda unit: unit.num_bytes)
     with tqdm(
         total=len(todo.units), initial=len(done), desc="weights", unit="weight",
@@ -201,11 +214,17 @@ def open_plan(
     return tensors, todo
 
 
-def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = False) -> Rows:
+def measure_unit(
+    unit: Unit,
+    *,
+    num_bootstrap: int = 0,
+    accelerator: bool = False,
+    extras: Sequence[str] = (),
+) -> Rows:
     """The rows and eigenvalues of one weight; what each task of an evaluation does."""
     rows = []
     try:
-        for found in spectra(unit, accelerator=accelerator):
+        for found in spectra(unit, accelerator=accelerator, traps="traps" in extras):
             place = {"name": unit.name, "index": found.index, "kind": unit.kind}
             row = measure_spectrum(
                 found.eigenvalues,
@@ -213,8 +232,9 @@ def measure_unit(unit: Unit, *, num_bootstrap: int = 0, accelerator: bool = Fals
                 num_bootstrap=num_bootstrap,
                 squared_norms=found.squared_norms,
                 noise_edge=found.noise_edge,
+                extras=extras,
             )
-            row |= found.change
+            row |= found.beside
             if unit.read_base and not found.eigenvalues.any():
                 row["reason"] = "unchanged: equal to the base's"
             row["quantization"] = unit.tensor.quantization

@@ -1,6 +1,7 @@
 """Everything that is measured on one spectrum."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ from .._power_laws import (
     compare_distributions,
     fit_power_law,
     goodness_of_fit,
+    trace_log,
     universality_class,
 )
 from .._random_matrices import count_zeros
+
+# Columns that are measured when they are asked for.
+EXTRAS = ("traps", "trace_log")
 
 
 def measure_spectrum(
@@ -25,6 +30,7 @@ def measure_spectrum(
     num_bootstrap: int = 0,
     squared_norms: NDArray[np.float64] | None = None,
     noise_edge: float = 0.0,
+    extras: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One row of a report: norms, ranks, the fits and the phase of a spectrum.
 
@@ -34,6 +40,7 @@ def measure_spectrum(
         num_bootstrap: Bootstraps for the p-value of the power law; 0 leaves it out.
         squared_norms: Sum of the squared entries of each of the pooled matrices.
         noise_edge: Where the eigenvalues of errors of quantization end; no tail begins below it.
+        extras: Of :data:`EXTRAS`, what to measure beside.
 
     Returns:
         Column names to values, natural logarithms throughout. ``valid`` says whether the power-law
@@ -54,6 +61,14 @@ def measure_spectrum(
         fit = _fit_above(eigenvalues, noise_edge)
     else:
         fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
+    if "trace_log" in extras:
+        known = None if isinstance(fit, str) or not fit.valid else fit
+        found = trace_log(eigenvalues, known)
+        row |= {
+            "trace_log_num": found.num_tail,
+            "trace_log_sigma": found.sigma,
+            "trace_log_gap": found.gap,
+        }
     return (
         row
         | _norms_and_ranks(eigenvalues, shape)

@@ -13,6 +13,7 @@ import spectral_reg as sr
 from spectral_reg._axes import arrange
 
 from .._checkpoints import Tensor, noise_edge
+from .._random_matrices import find_traps
 from ._eigenvalues import BATCH_BYTES, bytes_held, squared_singular_values, squares, to_float64
 from ._overlap import change_beside_base
 
@@ -94,7 +95,8 @@ class Spectrum:
         eigenvalues: Squared singular values, descending; NaN if an entry is not finite.
         squared_norms: Of each matrix whose eigenvalues are among them.
         noise_edge: Where the eigenvalues of the errors of quantization end; 0 where there are none.
-        change: What is known of a change beside its spectrum; see :func:`change_beside_base`.
+        beside: What was measured beside the spectrum: of a change (:func:`change_beside_base`), and
+            its traps.
     """
 
     index: str
@@ -102,15 +104,16 @@ class Spectrum:
     eigenvalues: Floats
     squared_norms: Floats
     noise_edge: float = 0.0
-    change: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, float] = field(default_factory=dict)
 
 
-def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
+def spectra(unit: Unit, *, accelerator: bool = False, traps: bool = False) -> Iterator[Spectrum]:
     """Reads the weight and decomposes its matrices, in float64.
 
     Args:
         unit: The weight.
         accelerator: Whether large matrices may go to the accelerator that JAX has, if any.
+        traps: Whether to look for correlation traps.
     """
     edges = _noise_edges(unit)
     parts, num_batch, num_window = _matrices(unit, unit.tensor.read())
@@ -137,10 +140,13 @@ def spectra(unit: Unit, *, accelerator: bool = False) -> Iterator[Spectrum]:
             index = ",".join(filter(None, (unit.place, *map(str, place), part)))
             pooled_values = np.sort(values[place].ravel())[::-1]
             squared_norms = values[place].sum(axis=-1)
-            beside = {}
+            beside: dict[str, float] = {}
             if part in bases:
                 one = wholes.get(part, matrices), bases[part]
                 beside = change_beside_base(*(_as_matrix(group, place) for group in one))
+            if traps and not (operator or unit.low_rank) and np.isfinite(pooled_values).all():
+                found = find_traps(_as_matrix(matrices, place))
+                beside |= {"num_traps": found.num_traps, "trap_p_value": found.p_value}
             yield Spectrum(index, shape, pooled_values, squared_norms, float(edge[place]), beside)
 
 

@@ -8,6 +8,8 @@ from ._many import PowerLawFits as PowerLawFits
 from ._many import fit_power_laws as fit_power_laws
 from ._power_law import PowerLawFit as PowerLawFit
 from ._power_law import fit_power_law as fit_power_law
+from ._trace_log import TraceLog as TraceLog
+from ._trace_log import trace_log as trace_log
 from ._universality import UniversalityClass as UniversalityClass
 from ._universality import universality_class as universality_class
 
@@ -15,11 +17,13 @@ __all__ = [
     "DistributionComparison",
     "PowerLawFit",
     "PowerLawFits",
+    "TraceLog",
     "UniversalityClass",
     "bootstrap_sigma",
     "compare_distributions",
     "fit_power_law",
     "fit_power_laws",
     "goodness_of_fit",
+    "trace_log",
     "universality_class",
 ]

@@ -16,6 +16,8 @@ from ._spikes import spike_signals as spike_signals
 from ._tracy_widom import largest_eigenvalue_law as largest_eigenvalue_law
 from ._tracy_widom import tracy_widom_cdf as tracy_widom_cdf
 from ._tracy_widom import tracy_widom_quantile as tracy_widom_quantile
+from ._traps import Traps as Traps
+from ._traps import find_traps as find_traps
 
 __all__ = [
     "SPIKE_QUANTILE",
@@ -25,7 +27,9 @@ __all__ = [
     "MarchenkoPasturFit",
     "PooledSpectrum",
     "SpikeSignals",
+    "Traps",
     "count_zeros",
+    "find_traps",
     "fit_marchenko_pastur",
     "largest_eigenvalue_law",
     "localization",

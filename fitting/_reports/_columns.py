@@ -12,9 +12,14 @@ COLUMNS = (
     "alpha", "sigma", "xmin", "ks_distance", "num_tail", "p_value", "alpha_hat",
     "best_distribution", "universality_class", "lambda_plus", "num_spikes", "mp_soft_rank",
     "mp_soft_rank_raw", "phase", "phase_reason", "quantization", "noise_edge",
-    "change_share", "change_overlap", "change_overlap_by_chance", "valid", "reason",
+    "change_share", "change_overlap", "change_overlap_by_chance",
+    "num_traps", "trap_p_value", "trace_log_num", "trace_log_sigma", "trace_log_gap",
+    "valid", "reason",
 )  # fmt: skip
-INTEGERS = ("rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes")
+INTEGERS = (
+    "rows", "cols", "num_eigenvalues", "hard_rank", "num_tail", "num_spikes", "num_traps",
+    "trace_log_num",
+)  # fmt: skip
 TEXTS = (
     "name", "index", "kind", "best_distribution", "universality_class", "phase", "phase_reason",
     "quantization", "reason",

@@ -141,10 +141,12 @@ def _measured_or_kept(
     unit = units[number]
     values = unit.tensor.read()
     said = repr((unit.key, unit.kind, unit.axes, unit.conv, unit.split, unit.low_rank))
-    said += repr((values.shape, values.dtype.name, unit.tensor.quantization))
-    digest = hashlib.blake2b(said.encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-    key = digest.hexdigest()
+    # In the order of memory: a weight of PyTorch's is a transposed view, which is not to be copied.
+    in_order = values if values.flags.c_contiguous else values.T
+    said += repr((in_order.shape, values.dtype.name, in_order is values, unit.tensor.quantization))
+    digest = hashlib.sha256(said.encode())
+    digest.update(np.ascontiguousarray(in_order).reshape(-1).view(np.uint8).data)
+    key = digest.hexdigest()[:32]
     rows = kept.load(key)
     if rows is None:
         unit = replace(unit, tensor=replace(unit.tensor, read=lambda: values))
