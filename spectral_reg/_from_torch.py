@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._leaf_names import is_norm
+
 # What wrappers put in front of every name: DataParallel, AveragedModel, Lightning, DeepSpeed.
 PREFIXES = ("module.", "model.", "_forward_module.")
 # What torch.compile, FSDP and activation checkpointing put in the middle too: no module's own name.
@@ -173,6 +175,8 @@ def _kind(module: str, shape: Shape, bias: Shape) -> str:
     """What the layer of a weight is, from its name, its shape and the bias beside it."""
     named = (p for p in module.split(".") if not p.isdecimal() and p != "base_layer")
     *parents, layer = ["", *named]
+    if len(shape) == 2 and len(bias) != 1 and is_norm(layer):
+        return "norm"  # the scales of a stack of layers
     if len(shape) == 2 and not bias:
         is_embedding = EMBEDDING.fullmatch(layer.rstrip("0123456789")) and not PATCHES.match(layer)
         return "embedding" if is_embedding else ""

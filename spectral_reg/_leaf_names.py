@@ -63,7 +63,8 @@ def has_word(parts: Iterable[str], chosen: Iterable[str]) -> bool:
     return not {*chosen}.isdisjoint(word for part in parts for word in words(part))
 
 
-def _is_norm(layer: str) -> bool:
+def is_norm(layer: str) -> bool:
+    """Whether a layer is called a normalization."""
     found = words(layer)
     places = [place for place, word in enumerate(found) if word in NORM_WORDS]
     return bool(places) and not {*LAYER_WORDS}.intersection(found[places[-1] :])
@@ -82,7 +83,7 @@ def reason_to_leave_out(name: str, ndim: int) -> str:
         return ""  # no word at all, such as that of a bare array or a list of pairs
     if words(parent)[-1:] == ["bias"]:
         return NOT_A_NAME  # T5's table of biases by distance is stored as an embedding
-    if last not in ("kernel", "embedding", "embeddings") and _is_norm(parent):
+    if last not in ("kernel", "embedding", "embeddings") and is_norm(parent):
         return IN_A_NORM
     if last in MATRIX_NAMES:
         return ""

@@ -82,6 +82,16 @@ def test_what_is_no_weight_though_it_has_two_axes(name):
     assert skipped.loc[name, "reason"] == sr.explain_layers(params)[name].rule
 
 
+def test_scales_of_torch_in_a_stack():
+    state_dict = {"h.ln_1.weight": W, "h.fc.weight": W, "h.norm1.linear.weight": W,
+                  "norm.weight": W, "norm.bias": np.ones(12)}  # fmt: skip
+    assert set(sr.layer_matrices(sr.params_from_torch(state_dict))) == {
+        "h/fc/kernel", "h/norm1/linear/kernel", "norm/kernel"
+    }  # fmt: skip
+    skipped = fitting.evaluate(state_dict, progress=False).skipped.set_index("name")
+    assert skipped.loc["h/ln_1/scale", "reason"] == "the scale of a normalization"
+
+
 class ConvNormAct(nn.Module):
     @nn.compact
     def __call__(self, x):
