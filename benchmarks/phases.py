@@ -1,4 +1,4 @@
-"""How often `classify_phase` is right: planted families, Gaussian noise, heavy tails.
+"""How often `classify_phase` is right: planted families, exact laws, noise, heavy tails.
 
     python -m benchmarks.phases [--draws 40] [--noise-draws 1000] [--seed 2026]
 
@@ -20,12 +20,13 @@ from tests.planted_spectra import (
     healthy,
     heavy_entries,
     heavy_spectrum,
+    law_phases,
     results,
 )
 
 
 def main() -> None:
-    """Prints the three tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=40, help="draws of each family and shape")
     parser.add_argument("--noise-draws", type=int, default=1000, help="draws in the second table")
@@ -53,6 +54,13 @@ def main() -> None:
         }
         print(row + "".join(f"  {count} {p.name}" for p, count in wrong.items()), flush=True)
     print(f"{right}/{total} = {right / total:.2%}\n")
+
+    print("Exact power laws of 10 to 100 % of the spectrum, alpha 2 to 5, over bulks of noise")
+    for shape in SHAPES:
+        found = law_phases(shape, max(1, options.draws // 40), options.seed)
+        counts = ", ".join(f"{number} {phase.name}" for phase, number in found.most_common())
+        print(f"{shape[0]}x{shape[1]}: {counts}")
+    print()
 
     print("Number minus cut, smallest to largest over the draws above")
     names = ("unexplained", "tail_distance", "edge_ratio", "outlier_share", "detached")

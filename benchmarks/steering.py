@@ -123,7 +123,7 @@ def work(options: argparse.Namespace) -> list[dict[str, Any]]:
         {"optimizer": optimizer, "shape": shape, "start": start, "loss": loss, "target": target}
         for optimizer in ("sgd", "adam")
         for shape, start, loss, target in itertools.product(
-            options.shapes, ("random", "trained"), options.losses or LOSSES, TARGETS
+            options.shapes, options.starts, options.losses or LOSSES, TARGETS
         )
     ]
     for row in rows:
@@ -201,6 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs=len(SHAPES),
         default=[20, 5, 2, 1, 1, 1],
         help="runs by Adam at each shape: " + ", ".join(f"{n} x {m}" for n, m in SHAPES),
+    )
+    parser.add_argument(
+        "--starts", nargs="*", default=("random", "trained"), choices=("random", "trained")
     )
     parser.add_argument(
         "--shapes",

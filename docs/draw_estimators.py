@@ -21,6 +21,7 @@ ESTIMATORS = {
     "hill()": sr.hill(),
     "smooth_hill()": sr.smooth_hill(),
     "smooth_hill(low=0.01)": sr.smooth_hill(low=0.01),
+    "rank_regression()": sr.rank_regression(),
     "soft_csn()": sr.soft_csn(),
     "frozen_csn()": sr.frozen_csn(),
 }
@@ -127,8 +128,8 @@ def draw_estimators(*names: str) -> Figure:
 
 def draw_overview() -> Figure:
     """What lowering alpha by each estimator asks of every eigenvalue of one spectrum."""
-    figure = Figure(figsize=(9.6, 2.6), layout="constrained")
-    panels = figure.subplots(1, 5, sharex=True, sharey=True)
+    figure = Figure(figsize=(11.2, 2.6), layout="constrained")
+    panels = figure.subplots(1, len(ESTIMATORS), sharex=True, sharey=True)
     for axes, (name, estimator) in zip(panels, ESTIMATORS.items(), strict=True):
         forces(axes, estimator)
         axes.set_title(name)
@@ -170,6 +171,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "estimators/smooth_hill": functools.partial(
         draw_estimators, "smooth_hill()", "smooth_hill(low=0.01)"
     ),
+    "estimators/rank_regression": functools.partial(draw_estimators, "rank_regression()"),
     "estimators/soft_csn": functools.partial(draw_estimators, "soft_csn()"),
     "estimators/frozen_csn": functools.partial(draw_estimators, "frozen_csn()"),
     "estimators/sampled": draw_sampled,

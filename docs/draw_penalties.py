@@ -158,6 +158,27 @@ def draw_norms() -> Figure:
     return figure
 
 
+def draw_power_law() -> Figure:
+    """The tail on its way to two power laws; and where descent stops with a band, and without."""
+    figure, panels = new_figure(columns=3)
+    before = trained_like()
+    laws = {f"alpha = {alpha:g}": sr.power_law_distance(alpha) for alpha in (2.0, 3.0)}
+    paths = {label: descend(metric, before, first=0.02) for label, metric in laws.items()}
+    spectra(panels[0], before, {label: path[-1] for label, path in paths.items()})
+    panels[0].set_title("the tail becomes a power law")
+    forces(panels[1], laws["alpha = 3"], before)
+    banded = descend(sr.power_law_distance(3.0, band=1.0), before, first=0.02)
+    after = {"without a band": paths["alpha = 3"][-1], "band=1": banded[-1]}
+    for (label, values), style in zip(after.items(), (DARK, LIGHT), strict=True):
+        residuals = np.log(values) + np.log(RANKS - 0.5) / 2
+        half = residuals[: RANKS.size // 2]
+        panels[2].plot(RANKS[: half.size], half - half.mean(), label=label, markersize=3, **style)
+    panels[2].set(xscale="log", xlabel="rank of the eigenvalue", ylabel="distance in ln l")
+    panels[2].set_title("from the law of alpha = 3")
+    panels[2].legend()
+    return figure
+
+
 def draw_alpha() -> Figure:
     """Alpha by the default estimator, and by one whose smallest tails are smaller."""
     figure, panels = new_figure(rows=2)
@@ -219,6 +240,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "penalties/spectral_norm": draw_norms,
     "penalties/log_frobenius_norm": functools.partial(draw_plain, "log_frobenius_norm"),
     "penalties/matrix_entropy": functools.partial(draw_plain, "matrix_entropy"),
+    "penalties/power_law_distance": draw_power_law,
     "penalties/alpha": draw_alpha,
     "penalties/alpha_hat": draw_alpha_hat,
     "penalties/target": draw_target,

@@ -91,6 +91,29 @@ def heavy_entries(shape: Shape, rng: np.random.Generator) -> Array:
     return eigenvalues(rng.choice([-1.0, 1.0], size=shape) * sizes)
 
 
+def law_over_bulk(
+    shape: Shape, share: float, alpha: float, rng: np.random.Generator, *, above: bool = False
+) -> Array:
+    """Noise whose largest eigenvalues are an exact power law instead, from where they begin.
+
+    Args:
+        shape: Of the matrix.
+        share: Of the eigenvalues that the law has.
+        alpha: Its exponent.
+        rng: Draws the noise.
+        above: Whether the law begins at the edge of noise, which then is whole.
+    """
+    count = min(shape)
+    size = round(share * count)
+    whole = size == count or not above
+    columns = count if whole else count - size
+    values = np.sort(gaussian_spectrum((max(shape), columns), rng))[::-1] / max(shape)
+    law = ((np.arange(size) + 0.5) / size) ** (-1 / (alpha - 1))
+    if whole:
+        return np.concatenate([values[size - 1] * law, values[size:]])
+    return np.concatenate([values[0] * law, values])
+
+
 def hard_collapse(shape: Shape, rng: np.random.Generator) -> Array:
     """Noise with the smallest 70 % of the singular values set to zero."""
     values = random_like(shape, rng)
@@ -127,6 +150,21 @@ def results(family: str, shape: Shape, draws: int, seed: int) -> list[PhaseResul
 def phases(family: str, shape: Shape, draws: int, seed: int) -> Counter[Phase]:
     """Phases given to fresh draws of a family."""
     return Counter(result.phase for result in results(family, shape, draws, seed))
+
+
+LAW_SHARES, LAW_EXPONENTS = (0.1, 0.25, 0.5, 1.0), (2.0, 2.5, 3.0, 4.0, 5.0)
+
+
+def law_phases(shape: Shape, draws: int, seed: int) -> Counter[Phase]:
+    """Phases given to power laws of every share and exponent over bulks of noise."""
+    rng = np.random.default_rng([seed, *shape, 99])
+    return Counter(
+        classify_phase(law_over_bulk(shape, share, alpha, rng, above=above), shape).phase
+        for _ in range(draws)
+        for share in LAW_SHARES
+        for alpha in LAW_EXPONENTS
+        for above in (False, True)
+    )
 
 
 def healthy(

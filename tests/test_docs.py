@@ -45,9 +45,12 @@ def test_methods_and_properties_have_entries_too(package):
         (
             "penalties",
             {name for name, thing in vars(spectral_reg).items() if hasattr(thing, "of_eigenvalues")}
-            | {"target", "hinge"},
+            | {"power_law_distance", "target", "hinge"},
         ),
-        ("estimators", {"hill", "smooth_hill", "soft_csn", "frozen_csn", "sampled"}),
+        (
+            "estimators",
+            {"hill", "smooth_hill", "rank_regression", "soft_csn", "frozen_csn", "sampled"},
+        ),
     ],
 )
 def test_every_penalty_and_estimator_has_a_page_with_a_figure(folder, names):

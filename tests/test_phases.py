@@ -12,6 +12,7 @@ from planted_spectra import (
     SHAPES,
     edge,
     haar,
+    law_phases,
     noise,
     phases,
     plant,
@@ -42,6 +43,15 @@ def test_planted_families_are_named_rightly_in_985_of_1000():
             right += phases(family, shape, 25, SEED + 1)[expected]
             total += 25
     assert right >= 0.985 * total
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_exact_power_law_over_a_bulk_is_heavy_or_a_decay(shape):
+    """What a penalty on the distance from a power law leaves of a random layer."""
+    found = law_phases(shape, 1, SEED)
+    assert set(found) == {Phase.HEAVY_TAILED, Phase.BULK_DECAY}
+    # A law of a quarter and more of the spectrum is heavy, of a tenth a decay.
+    assert found[Phase.HEAVY_TAILED] == 3 * found[Phase.BULK_DECAY]
 
 
 def test_exact_power_law_spectrum_is_heavy():

@@ -18,6 +18,10 @@ class PhaseCuts:
             lies below, as a strong weight decay leaves no bulk: minus the logarithm of the chance
             that a power law falls so far. It counts where nine tenths of the spectrum lie below a
             hundredth of the largest eigenvalue.
+        law_deviation: Kolmogorov-Smirnov distance of the tail from its power law, times the root of
+            its size, up to which it is one that was asked for: noise, spikes, decays and samples of
+            a power law all lie further from theirs,
+        law_share: if the tail has at least this share of the eigenvalues, and 16 of them.
         unexplained: Share of the eigenvalues that the Marchenko-Pastur law leaves unexplained
             (those above its edge, and of the rest its Kolmogorov-Smirnov distance) where the rest
             no longer passes for a bulk with something added.
@@ -37,6 +41,8 @@ class PhaseCuts:
     collapse_gap: float = 10.0
     collapse_share: float = 0.7
     cliff: float = 10.0
+    law_deviation: float = 0.25
+    law_share: float = 0.08
     unexplained: float = 0.2
     tail_distance: float = 0.1
     detached: float = 0.2

@@ -21,6 +21,7 @@ def gather_evidence(
         "alpha": tail.alpha,
         "power_law_ks_distance": tail.ks_distance,
         "power_law_tail_share": tail.num_tail / count,
+        "law_deviation": tail.ks_distance * tail.num_tail**0.5,
     }
     if bulk.bulk is None:
         return evidence

@@ -18,10 +18,13 @@ from ._evidence import gather_evidence
 # What a cut is for, where the number has another name: two cuts may be for one number.
 NUMBERS = {
     "min_eigenvalues": "num_eigenvalues",
+    "law_share": "power_law_tail_share",
     "random_ratio": "edge_ratio",
     "detached": "gap",
     "collapse_gap": "gap",
 }
+# Fewer eigenvalues than this lie on a line by chance.
+LEAST_IN_A_LAW = 16
 
 
 class Phase(enum.Enum):
@@ -192,6 +195,17 @@ def _decide(
         fall = f"a cliff lies below the largest {evidence['num_above_cliff']:.0f}"
         held = f"they hold {evidence['cliff_share']:.0%} of the squared norm"
         return Phase.RANK_COLLAPSE, (fall, held)
+
+    followed = evidence["power_law_tail_share"]
+    long = followed >= cuts.law_share and tail.num_tail >= LEAST_IN_A_LAW
+    exact = tail.valid and evidence["law_deviation"] <= cuts.law_deviation
+    if long and exact and evidence["edge_ratio"] > cuts.random_ratio:
+        law = (
+            f"a power law with alpha {tail.alpha:.2f} follows the largest {followed:.0%} more "
+            "closely than chance does"
+        )
+        heavy = followed >= cuts.unexplained
+        return Phase.HEAVY_TAILED if heavy else Phase.BULK_DECAY, (law, largest)
 
     misses = f"the Marchenko-Pastur law leaves {evidence['unexplained']:.0%} unexplained"
     straight = evidence["tail_distance"] <= evidence["tail_distance_cut"]
