@@ -155,6 +155,11 @@ def test_bad_bases_and_the_command_line(tmp_path, capsys):
     row = json.loads(capsys.readouterr().out)["layers"][0]
     assert row["change_share"] == pytest.approx(0.5)
     assert row["change_overlap"] == pytest.approx(1, abs=1e-6)
+    page = str(tmp_path / "a.html")
+    assert main([*arguments, str(tmp_path / "base.safetensors"), "--html", page]) == 0
+    with open(page, encoding="utf-8") as file:
+        assert "These are 1 changes from a base, not weights, of 0.5 to 0.5" in file.read()
+    capsys.readouterr()
     assert main([*arguments, str(tmp_path / "nothing.safetensors")]) == 1
     assert "no checkpoint file" in capsys.readouterr().err
 

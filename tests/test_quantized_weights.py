@@ -207,6 +207,10 @@ def test_the_edge_of_the_noise_is_where_its_eigenvalues_end(tmp_path, quantize):
     assert row["noise_edge"] == pytest.approx(edge)
     assert not row["xmin"] < edge
     assert row["quantization"].startswith(("float8_e4m3fn", "AWQ"))
+    page = fitting.evaluate(tmp_path / "model.safetensors", progress=False).to_html(
+        tmp_path / "a.html"
+    )
+    assert "1 matrices are quantized (" in page.read_text(encoding="utf-8")
     plain = np.linalg.svd(found.read().astype(np.float64), compute_uv=False)
     assert row["lambda_max"] == pytest.approx(plain[0] ** 2)
 

@@ -112,6 +112,7 @@ def caveats(report: Measurements) -> list[Remark]:
             "layers of one shape, or models of one architecture.",
         ),
     ]
+    remarks += _of_change(layers) + _of_quantization(layers)
     if small := int((fitted["num_tail"] < SMALL_TAIL).sum()):
         remarks.append(
             Remark(
@@ -150,6 +151,33 @@ def caveats(report: Measurements) -> list[Remark]:
         )
         remarks.append(Remark("Other distributions", text.replace("_", " ")))
     return remarks
+
+
+def _of_change(layers: pd.DataFrame) -> list[Remark]:
+    changed = layers[layers["change_share"].notna()]
+    if not len(changed):
+        return []
+    clear = int((changed["change_overlap"] > 3 * changed["change_overlap_by_chance"]).sum())
+    text = (
+        f"These are {len(changed)} changes from a base, not weights, of "
+        f"{changed['change_share'].min():.2g} to {changed['change_share'].max():.2g} times the "
+        f"base's norm. {clear} lie in the base's ten "
+        "largest directions more than three times as far as chance would have it."
+    )
+    return [Remark("Changes", text)]
+
+
+def _of_quantization(layers: pd.DataFrame) -> list[Remark]:
+    noisy = layers[layers["noise_edge"].notna()]
+    if not len(noisy):
+        return []
+    formats = ", ".join(sorted(set(noisy["quantization"])))
+    shares = noisy["noise_edge"] / noisy["lambda_max"]
+    text = (
+        f"{len(noisy)} matrices are quantized ({formats}). Rounding adds noise whose eigenvalues "
+        f"end at {shares.min():.2g} to {shares.max():.2g} of the largest; no tail is fitted below."
+    )
+    return [Remark("Quantized weights", text)]
 
 
 def left_out(report: Measurements) -> list[Remark]:
