@@ -112,11 +112,16 @@ def evaluate(
     measured once, under the first; the others are in ``skipped``.
 
     ``kind`` tells how a weight was read: dense, embedding, conv or conv_transpose; stack, bilinear
-    and experts, whose leading axes are a batch; qkv, kv, lstm and gru, cut into the parts that
-    ``index`` names; rnn; lora, the nonzero spectrum of a low-rank product times (alpha / r)^2, or
-    "lora, alpha not known" without that factor. "fused qkv" is a whole matrix: grouped queries,
-    whose parts are not of one width, and ``query_key_value``, in which heads take turns in some
-    models, unless the ``config.json`` beside the weights tells which.
+    and experts, whose leading axes are a batch; qkv, kv, gate_up, lstm and gru, cut into the parts
+    that ``index`` names; rnn; lora, the nonzero spectrum of a low-rank product times
+    (alpha / r)^2, or "lora, alpha not known" without that factor.
+
+    A live model's ``config``, or the ``config.json`` beside the weights, says how fused weights
+    are cut: grouped queries by their numbers of heads, heads that take turns, CodeGen's blocks,
+    gates that alternate with what they multiply. Without one a weight is cut where all known
+    models that use its name lay it out alike; otherwise it is measured whole, and its kind begins
+    with "fused". Gated experts that a file lists one by one have the rows of a stack:
+    ``experts/gate_up_proj`` with an index such as ``"3,gate"``, and ``experts/down_proj``.
 
     Quantized weights (FP8 with scales, MXFP4, AWQ and GPTQ of 4 bits, GGUF's Q4 to Q8) are measured
     as what they stand for. ``quantization`` names their format and ``noise_edge`` is where the
