@@ -102,7 +102,8 @@ def _reason(name: str, ndim: int, known: Known) -> str:
         return VECTOR
     if known.kind == "norm":
         return IN_A_NORM
-    named = known.kind and name.split("/")[-1] in MATRIX_NAMES
+    # Tables of biases by distance are embeddings too: there the name decides.
+    named = known.kind not in ("", "embedding") and name.split("/")[-1] in MATRIX_NAMES
     if named or known.axes or known.kind.startswith("lora"):
         return ""
     return reason_to_leave_out(name, ndim)
