@@ -12,6 +12,13 @@ from ._csn import frozen_csn as frozen_csn
 from ._csn import soft_csn as soft_csn
 from ._eigenvalues import eigenvalues as eigenvalues
 from ._from_torch import params_from_torch as params_from_torch
+from ._hold_norms import HeldNormsState as HeldNormsState
+from ._hold_norms import hold_norms as hold_norms
+from ._hold_norms import layer_norms as layer_norms
+from ._layer_factors import linear_ratio as linear_ratio
+from ._layer_scale import LayerFactorsState as LayerFactorsState
+from ._layer_scale import add_decayed_weights_by_spectra as add_decayed_weights_by_spectra
+from ._layer_scale import scale_by_layer_spectra as scale_by_layer_spectra
 from ._layers import layer_matrices as layer_matrices
 from ._layers import layer_spectra as layer_spectra
 from ._leaf_names import is_layer_matrix as is_layer_matrix
@@ -45,12 +52,15 @@ from ._trees import path_name as path_name
 
 __all__ = [
     "ConvOperator",
+    "HeldNormsState",
+    "LayerFactorsState",
     "LayerReading",
     "MatrixAxes",
     "NormMetric",
     "SpectralMetric",
     "SpectralPenaltyState",
     "Stacked",
+    "add_decayed_weights_by_spectra",
     "add_spectral_penalty",
     "alpha",
     "alpha_hat",
@@ -61,10 +71,13 @@ __all__ = [
     "frozen_csn",
     "hill",
     "hinge",
+    "hold_norms",
     "is_layer_matrix",
     "lambda_max",
     "layer_matrices",
+    "layer_norms",
     "layer_spectra",
+    "linear_ratio",
     "log_frobenius_norm",
     "log_spectral_norm",
     "log_stable_rank",
@@ -79,6 +92,7 @@ __all__ = [
     "products_only",
     "rank_regression",
     "sampled",
+    "scale_by_layer_spectra",
     "smooth_hill",
     "soft_csn",
     "spectral_metric",

@@ -13,7 +13,7 @@ from ._spectral_metric import Metric, check_metric, function_of_eigenvalues, the
 from ._trees import Mask, PyTree
 
 
-def check_number(name: str, value: float) -> None:
+def check_number(name: str, value: float | jax.Array) -> None:
     if isinstance(value, (int, float)) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}; expected a finite number")
 

@@ -110,7 +110,7 @@ def add_spectral_penalty(
     check_metric(metric)
     check_strength(strength)
     check_conv(conv)
-    every = _check_every(every)
+    every = check_every(every)
     if tracking not in ("exact", "warm"):
         raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
     if tracking == "warm" and isinstance(conv, ConvOperator):
@@ -250,7 +250,7 @@ def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
     return select_layers(params, mask, axes)
 
 
-def _check_every(every: Any) -> int | jax.Array:
+def check_every(every: Any) -> int | jax.Array:
     if isinstance(every, jax.Array):  # from inject_hyperparams
         if every.shape or not jnp.issubdtype(every.dtype, jnp.integer):
             raise ValueError(

@@ -1,0 +1,236 @@
+"""Norms of the weights held where they were, or where those of another run are."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._axes_argument import Axes, ResolvedAxes
+from ._blocks import HIGHEST
+from ._eigenvalues import largest_eigenvalue
+from ._layer_factors import Values, scaled
+from ._layers import Layer, read_layers
+from ._optax_state import check_updates, is_placeholder
+from ._reading import Selection, select_layers
+from ._reparametrized import Reparametrized
+from ._tracked_penalty import Vectors
+from ._tracking import no_top_vectors, tracked_norms
+from ._trees import Mask, PyTree, path_name
+
+Kind = Literal["frobenius", "spectral"]
+
+
+class HeldNormsState(NamedTuple):
+    """State of :func:`hold_norms`.
+
+    Attributes:
+        count: Steps taken.
+        norms: What each layer's norm is held to, by path ``[*stack]``; empty where norms of
+            another run are replayed.
+        vectors: Singular vectors by path, where spectral norms are held; else empty.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    norms: Values
+    vectors: Vectors
+
+
+def hold_norms(
+    kind: Kind = "frobenius",
+    *,
+    norms: Mapping[str, jax.Array] | None = None,
+    mask: Mask = None,
+    axes: Axes = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Holds the norm of each layer's weight to what it was, or to that of a recorded run.
+
+    .. math:: W_l + u_l \leftarrow \frac{n_l}{\|W_l + u_l\|} (W_l + u_l)
+
+    The control of every claim about the shape of a spectrum: the same run without the penalty, its
+    weights at the norms of the run with it. It stands last in the chain, as it acts on what the
+    step leaves.
+
+    Under a normalization the scale of a weight is free, and its norm sets the effective learning
+    rate, in proportion to :math:`1 / \|W\|^2` for SGD and :math:`1 / \|W\|` for Adam: two runs of
+    other norms are runs of other learning rates.
+
+    Args:
+        kind: ``"frobenius"``, or ``"spectral"`` for the largest singular value, which is followed
+            from step to step as by ``tracking="warm"``.
+        norms: Of a recorded run, by path ``[num_steps, *stack]``, the first after the first step;
+            past the end the last is held. None holds what each layer starts with.
+            :func:`layer_norms` records them.
+        mask: Which leaves, as for :func:`layer_matrices`; the others keep their updates.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`. Each layer of
+            a stack is held by itself, and a convolution as a whole.
+
+    Returns:
+        The transformation; ``update`` needs ``params``.
+
+    Raises:
+        ValueError: If ``kind`` is unknown, the norms have other paths or shapes than the layers,
+            or as for :func:`layer_matrices`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> optimizer = optax.chain(optax.sgd(1.0), sr.hold_norms())
+        >>> params = {"fc": {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]])}}
+        >>> gradient = {"fc": {"kernel": jnp.array([[3.0, 0.0], [0.0, 0.0]])}}
+        >>> updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        >>> print(params["fc"]["kernel"] + updates["fc"]["kernel"])
+        [[0. 0.]
+         [0. 5.]]
+
+    Cost: one pass over each weight for the Frobenius norm, two for the spectral. A weight that the
+    step leaves at zero stays zero. In bfloat16 the norm is held as far as its rounding allows.
+    """
+    if kind not in ("frobenius", "spectral"):
+        raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
+    recorded = None if norms is None else {name: jnp.asarray(n) for name, n in norms.items()}
+
+    def init(params: PyTree) -> HeldNormsState:
+        zero = jnp.zeros((), jnp.int32)
+        if is_placeholder(params):
+            # Nothing here is a tree like the parameters.
+            return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
+        leaves, resolved = _select(params, mask, axes)
+        found = _norms(leaves, resolved, kind)
+        vectors = {}
+        if kind == "spectral":
+            layers = _layers(leaves, resolved)
+            vectors = {name: no_top_vectors(layer.weight) for name, layer in layers.items()}
+        if recorded is None:
+            return HeldNormsState(zero, found, vectors)
+        came, expected = (
+            {name: tuple(norm.shape) for name, norm in values.items()}
+            for values in (recorded, found)
+        )
+        if {n: s[1:] for n, s in came.items()} != expected or not all(
+            s and s[0] for s in came.values()
+        ):
+            raise ValueError(
+                f"norms is of shapes {came}; expected one more axis in front, of steps, than "
+                f"{expected}: record those of a run of the same model, mask and axes"
+            )
+        return HeldNormsState(zero, {}, vectors)
+
+    def update(
+        updates: PyTree, state: HeldNormsState, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, HeldNormsState]:
+        del extra
+        if params is None:
+            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        leaves, resolved = _select(params, mask, axes)
+        check_updates(updates, leaves)
+        steps = {path_name(path): update for path, update in jax.tree.leaves_with_path(updates)}
+        wide = {name: _wide(leaf) + _wide(steps[name]) for name, leaf in leaves.items()}
+        if kind == "spectral":
+            found, vectors = _followed(wide, resolved, state.vectors)
+        else:
+            found, vectors = _norms(wide, resolved, kind), state.vectors
+        if recorded is None:
+            held = state.norms
+        else:
+            held = {name: norm.at[state.count].get(mode="clip") for name, norm in recorded.items()}
+
+        def hold(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+            name = path_name(path)
+            if name not in leaves:
+                return update
+            size = found[name]
+            factor = jnp.where(size > 0, held[name] / jnp.where(size > 0, size, 1), 1)
+            new = scaled(name, factor.astype(size.dtype), resolved[name], wide[name])
+            return (new - _wide(leaves[name])).astype(update.dtype)
+
+        return jax.tree.map_with_path(hold, updates), HeldNormsState(
+            optax.safe_increment(state.count), state.norms, vectors
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def layer_norms(
+    params: PyTree, kind: Kind = "frobenius", *, mask: Mask = None, axes: Axes = None
+) -> Values:
+    """The norm of each layer's weight, as :func:`hold_norms` takes a record of them.
+
+    Args:
+        params: The parameters, as for :func:`layer_matrices`.
+        kind: ``"frobenius"``, or ``"spectral"`` for the largest singular value.
+        mask: As for :func:`hold_norms`.
+        axes: As for :func:`hold_norms`.
+
+    Returns:
+        Path to ``[*stack]``, in float32 or wider: one for each layer of a stack, and one for a
+        convolution as a whole (the largest over its window, where spectral).
+
+    Raises:
+        ValueError: If ``kind`` is unknown, or as for :func:`layer_matrices`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, spectral_reg as sr
+        >>> params = {"fc": {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]])}}
+        >>> for kind in ("frobenius", "spectral"):
+        ...     print(sr.layer_norms(params, kind)["fc/kernel"])
+        5.0
+        4.0
+        >>> record = [sr.layer_norms(params) for step in range(3)]  # in the loop, after each step
+        >>> norms = jax.tree.map(lambda *steps: jnp.stack(steps), *record)
+        >>> norms["fc/kernel"].shape
+        (3,)
+
+    Cost: one pass over each weight; a decomposition each for the spectral norm. Zero for zeros.
+    """
+    if kind not in ("frobenius", "spectral"):
+        raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
+    return _norms(*_select(params, mask, axes), kind)
+
+
+def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
+    selection = select_layers(params, mask, axes)
+    for name, leaf in selection.leaves.items():
+        if isinstance(leaf, Reparametrized):
+            raise ValueError(
+                f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
+                "that is trained itself: leave it out with mask"
+            )
+    return selection
+
+
+def _layers(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes) -> dict[str, Layer]:
+    everything = dict.fromkeys(leaves, True)
+    return read_layers(leaves, mask=everything, conv="slices", axes=resolved)
+
+
+def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) -> Values:
+    norms = {}
+    for name, layer in _layers(leaves, resolved).items():
+        W, num_batch = _wide(layer.weight), layer.num_batch
+        if kind == "spectral":
+            norms[name] = _largest(largest_eigenvalue(W), num_batch)
+        else:
+            flat = W.reshape(*W.shape[:num_batch], -1)
+            # A product adds up in blocks: a plain sum of float32 is off by 1e-6 at 1,000 entries.
+            norms[name] = jnp.sqrt(jnp.einsum("...i,...i->...", flat, flat, precision=HIGHEST))
+    return norms
+
+
+def _followed(
+    leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, vectors: Vectors
+) -> tuple[Values, Vectors]:
+    """Spectral norms from the vectors of the last step, and those of this one."""
+    norms, followed = {}, {}
+    for name, layer in _layers(leaves, resolved).items():
+        _, top, followed[name] = tracked_norms(_wide(layer.weight), vectors[name])
+        norms[name] = _largest(top, layer.num_batch)
+    return norms, followed
+
+
+def _largest(top: jax.Array, num_batch: int) -> jax.Array:
+    return jnp.sqrt(jnp.max(top, axis=tuple(range(num_batch, top.ndim))))
+
+
+def _wide(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

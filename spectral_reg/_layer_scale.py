@@ -1,0 +1,305 @@
+"""Learning rates and weight decays layer by layer, from the spectra of the weights."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._alpha import hill
+from ._axes_argument import Axes, ResolvedAxes
+from ._layer_factors import Ratio, Values, factors_of, one_a_layer, scaled
+from ._layers import Conv, read_layers
+from ._optax_state import check_updates, is_placeholder
+from ._penalty import check_number, layer_values
+from ._reading import select_layers
+from ._reparametrized import Reparametrized, by_source
+from ._spectral_metric import Metric, spectral_metric
+from ._stacks import anywhere
+from ._transformation import check_every
+from ._trees import Mask, PyTree, path_name
+
+# The exponent that TempBalance, AlphaDecay and LLR take: xmin is the median eigenvalue.
+PUBLISHED_ALPHA = spectral_metric(hill(0.5))
+
+
+class LayerFactorsState(NamedTuple):
+    """State of :func:`scale_by_layer_spectra` and :func:`add_decayed_weights_by_spectra`.
+
+    Attributes:
+        count: Steps taken.
+        values: The last metric of each layer, by path ``[*stack]``.
+        factors: The factors that follow from it, likewise.
+        previous: The factors that were in force before them, from which ``transition`` leads.
+        num_not_finite: Of how many layers the metric was not finite: these have the factor 1.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    values: Values
+    factors: Values
+    previous: Values
+    num_not_finite: jax.Array
+
+
+def scale_by_layer_spectra(
+    ratio: Ratio,
+    metric: Metric = PUBLISHED_ALPHA,
+    *,
+    every: int = 100,
+    transition: int = 0,
+    mask: Mask = None,
+    conv: Conv = "pooled",
+    axes: Axes = None,
+    groups: Callable[[str], str] | None = None,
+    permute_layers: jax.Array | None = None,
+    uniform: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Gives each layer a learning rate of its own, from the spectra of all layers.
+
+    .. math:: u_l \leftarrow f_l u_l, \quad (f_1, \dots, f_L) = ratio(m(W_1), \dots, m(W_L))
+
+    It stands after the optimizer's own scaling (``optax.adamw``, ``optax.scale_by_adam``): before
+    it, Adam and its kin would divide the factors out again. After ``optax.adamw`` it scales the
+    weight decay as well, as a learning rate does.
+
+    ============ ====================================================================== ==========
+    published as with                                                                   every
+    ============ ====================================================================== ==========
+    TempBalance  ``linear_ratio(0.5, 1.5, keep_mean=False)``                            an epoch
+    LLR          ``linear_ratio(1, 5, keep_mean=False)``, ``transition=50``             100 steps
+    ============ ====================================================================== ==========
+
+    Args:
+        ratio: From the metric of all layers ``[num_layers]`` to their factors, such as
+            :func:`linear_ratio`.
+        metric: From matrices to numbers. By default alpha by Hill's estimator with the median
+            eigenvalue as xmin, as published; any other works, such as :func:`stable_rank`,
+            :func:`alpha` with :func:`rank_regression`, or :func:`sampled` with ``conv="slices"``.
+        every: Recompute the factors each n-th step, the first step included.
+        transition: Steps over which the factors move linearly to new ones; 0 for at once.
+        mask: Which leaves, as for :func:`layer_matrices`; all others keep their updates. To leave
+            embedding and head at their own rate, ``by_path("*", exclude=("embed*", "head*"))``.
+        conv: As for :func:`layer_spectra`. What a convolution has several values of is averaged.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
+        groups: From the path of a matrix (``blocks/attention/query/kernel``, with ``[3]`` after it
+            in a stack) to the name of its group, such as a block's attention. The layers of a group
+            share the factor of their mean metric.
+        permute_layers: A key, to deal the same factors to the wrong layers: the control of whether
+            it matters which layer has which. No layer keeps its own.
+        uniform: Give all layers the mean of the factors: the control of whether the mean did it.
+
+    Returns:
+        The transformation; ``update`` needs ``params``. Its state holds the metric and the factor
+        of each layer.
+
+    Raises:
+        ValueError: If ``every`` < 1, ``transition`` is negative or above ``every``, fewer than two
+            layers or groups are selected, the ratio gives another shape, or as for
+            :func:`layer_spectra`.
+        TypeError: As for :func:`layer_spectra`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> optimizer = optax.chain(
+        ...     optax.sgd(1.0),
+        ...     sr.scale_by_layer_spectra(sr.linear_ratio(0.5, 1.5), sr.stable_rank),
+        ... )
+        >>> params = {"fc1": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))},
+        ...           "fc2": {"kernel": jnp.eye(2)}}
+        >>> gradient = {"fc1": {"kernel": jnp.eye(2)}, "fc2": {"kernel": jnp.eye(2)}}
+        >>> updates, state = optimizer.update(gradient, optimizer.init(params), params)
+        >>> print(updates["fc1"]["kernel"][0, 0], updates["fc2"]["kernel"][0, 0])
+        -0.5 -1.5
+
+    Cost: one eigendecomposition a matrix each n-th step; a product with a scalar on the others. A
+    layer whose metric is not finite has the factor 1; the state counts them.
+
+    References:
+        As for :func:`linear_ratio`.
+    """
+    deal = functools.partial(
+        factors_of, ratio=ratio, groups=groups, permute_layers=permute_layers, uniform=uniform
+    )
+
+    def scale(
+        update: jax.Array, param: jax.Array, count: jax.Array, times: Callable[..., jax.Array]
+    ) -> jax.Array:
+        del param, count
+        return times(update)
+
+    return _by_layer_factors(
+        scale, deal, metric, every, transition, mask, conv, axes, of_sources=True
+    )
+
+
+def add_decayed_weights_by_spectra(
+    weight_decay: float | jax.Array | Callable[[jax.Array], jax.Array],
+    ratio: Ratio,
+    metric: Metric = PUBLISHED_ALPHA,
+    *,
+    every: int = 500,
+    transition: int = 0,
+    mask: Mask = None,
+    conv: Conv = "pooled",
+    axes: Axes = None,
+    groups: Callable[[str], str] | None = None,
+    permute_layers: jax.Array | None = None,
+    uniform: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Gives each layer a weight decay of its own, from the spectra of all layers.
+
+    .. math:: u_l \leftarrow u_l + f_l \, w \, W_l, \quad
+        (f_1, \dots, f_L) = ratio(m(W_1), \dots, m(W_L))
+
+    It stands where ``optax.add_decayed_weights`` stands: after the optimizer's own scaling and
+    before the learning rate, with a positive sign.
+
+    As published, AlphaDecay is ``linear_ratio(2 / 3, 5, keep_mean=False)`` with ``every=500``.
+
+    Args:
+        weight_decay: The decay w, or a schedule of the step count.
+        ratio: As for :func:`scale_by_layer_spectra`, and likewise all that follows.
+        metric: From matrices to numbers.
+        every: Recompute the factors each n-th step, the first step included.
+        transition: Steps over which the factors move linearly to new ones.
+        mask: Which leaves; the others are not decayed.
+        conv: As for :func:`layer_spectra`.
+        axes: As for :func:`layer_matrices`.
+        groups: From the path of a matrix to the name of its group.
+        permute_layers: A key, to deal the same factors to the wrong layers.
+        uniform: Give all layers the mean of the factors.
+
+    Returns:
+        The transformation; ``update`` needs ``params``.
+
+    Raises:
+        ValueError: If the weight decay is not finite, or as for :func:`scale_by_layer_spectra`.
+        TypeError: As for :func:`layer_spectra`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> optimizer = optax.chain(
+        ...     optax.scale_by_adam(),
+        ...     sr.add_decayed_weights_by_spectra(0.1, sr.linear_ratio(2 / 3, 5), sr.stable_rank),
+        ...     optax.scale_by_learning_rate(1e-3),
+        ... )
+        >>> params = {"fc1": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))},
+        ...           "fc2": {"kernel": jnp.eye(2)}}
+        >>> zeros = {"fc1": {"kernel": jnp.zeros((2, 2))}, "fc2": {"kernel": jnp.zeros((2, 2))}}
+        >>> updates, state = optimizer.update(zeros, optimizer.init(params), params)
+        >>> print(f'{updates["fc2"]["kernel"][0, 0]:.6f} {state[1].factors["fc2/kernel"]:.4f}')
+        -0.000176 1.7647
+
+    Cost and degenerate spectra: those of :func:`scale_by_layer_spectra`.
+
+    References:
+        He et al., AlphaDecay: module-wise weight decay for heavy-tailed balancing in LLMs, 2025,
+        arXiv 2506.14562.
+    """
+    if not callable(weight_decay):
+        check_number("weight_decay", weight_decay)
+
+    deal = functools.partial(
+        factors_of, ratio=ratio, groups=groups, permute_layers=permute_layers, uniform=uniform
+    )
+
+    def decay(
+        update: jax.Array, param: jax.Array, count: jax.Array, times: Callable[..., jax.Array]
+    ) -> jax.Array:
+        strength = weight_decay(count) if callable(weight_decay) else weight_decay
+        return (update + strength * times(param)).astype(update.dtype)
+
+    return _by_layer_factors(
+        decay, deal, metric, every, transition, mask, conv, axes, of_sources=False
+    )
+
+
+def _by_layer_factors(
+    act: Callable[..., jax.Array],
+    deal: Callable[[Values], tuple[Values, jax.Array]],
+    metric: Metric,
+    every: int,
+    transition: int,
+    mask: Mask,
+    conv: Conv,
+    axes: Axes,
+    *,
+    of_sources: bool,
+) -> optax.GradientTransformationExtraArgs:
+    """What acts on the update of each selected leaf by its factor.
+
+    Args:
+        of_sources: Whether it makes sense for what a weight is made of, as a learning rate does.
+    """
+    period = check_every(every)
+    if not isinstance(transition, int) or not 0 <= transition <= every:
+        raise ValueError(
+            f"transition is {transition!r}; expected a whole number from 0 to every, {every}"
+        )
+
+    def values_of(leaves: dict[str, jax.Array], resolved: ResolvedAxes) -> Values:
+        everything = dict.fromkeys(leaves, True)
+        values = layer_values(leaves, metric, mask=everything, conv=conv, axes=resolved)
+        layers = read_layers(leaves, mask=everything, conv=conv, axes=resolved)
+        return one_a_layer(values, {name: layer.num_batch for name, layer in layers.items()})
+
+    def init(params: PyTree) -> LayerFactorsState:
+        zero = jnp.zeros((), jnp.int32)
+        if is_placeholder(params):
+            # Nothing here is a tree like the parameters.
+            return LayerFactorsState(zero, zero, zero, zero, zero)  # type: ignore[arg-type]
+        leaves, resolved = select_layers(params, mask, axes)
+        shapes = jax.eval_shape(lambda leaves: values_of(leaves, resolved), leaves)
+        jax.eval_shape(deal, shapes)  # refuses what does not fit before training begins
+        for name, leaf in leaves.items():
+            if isinstance(leaf, Reparametrized) and (shapes[name].shape or not of_sources):
+                raise ValueError(
+                    f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
+                    "that is trained itself: leave it out with mask"
+                )
+        ones = {name: jnp.ones(shape.shape, shape.dtype) for name, shape in shapes.items()}
+        nothing = {name: jnp.full_like(value, jnp.nan) for name, value in ones.items()}
+        return LayerFactorsState(zero, nothing, ones, ones, zero)
+
+    def update(
+        updates: PyTree, state: LayerFactorsState, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, LayerFactorsState]:
+        del extra
+        if params is None:
+            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        leaves, resolved = select_layers(params, mask, axes)
+        check_updates(updates, by_source(leaves))
+        held = (state.values, state.factors, state.previous, state.num_not_finite)
+        due = state.count % period == 0
+
+        def recompute() -> tuple[Values, Values, Values, jax.Array]:
+            values = values_of(leaves, resolved)
+            factors, num_not_finite = deal(values)
+            new = (values, factors, state.factors, num_not_finite)
+            return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, held)
+
+        values, factors, previous, num_not_finite = jax.lax.cond(
+            anywhere(due), recompute, lambda: held
+        )
+        share = jnp.minimum((state.count % period + 1) / max(transition, 1), 1)
+        sources, times = {}, {}
+        for name, leaf in leaves.items():
+            way = factors[name] - previous[name]
+            factor = previous[name] + share.astype(way.dtype) * way
+            for source, part in by_source({name: leaf}).items():
+                sources[source] = part
+                times[source] = functools.partial(scaled, name, factor, resolved[name])
+
+        def act_on(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+            name = path_name(path)
+            if name not in times:
+                return update
+            return act(update, sources[name], state.count, times[name])
+
+        return jax.tree.map_with_path(act_on, updates), LayerFactorsState(
+            optax.safe_increment(state.count), values, factors, previous, num_not_finite
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
