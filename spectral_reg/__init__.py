@@ -44,11 +44,14 @@ from ._spectral_metric import NormMetric as NormMetric
 from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
+from ._spectral_values import spectral_values as spectral_values
 from ._sums import nuclear_norm as nuclear_norm
 from ._sums import orthogonality as orthogonality
 from ._transformation import add_spectral_penalty as add_spectral_penalty
 from ._trees import by_path as by_path
 from ._trees import path_name as path_name
+from ._watch import SpectralWatchState as SpectralWatchState
+from ._watch import watch_spectra as watch_spectra
 
 __all__ = [
     "ConvOperator",
@@ -59,6 +62,7 @@ __all__ = [
     "NormMetric",
     "SpectralMetric",
     "SpectralPenaltyState",
+    "SpectralWatchState",
     "Stacked",
     "add_decayed_weights_by_spectra",
     "add_spectral_penalty",
@@ -98,6 +102,8 @@ __all__ = [
     "spectral_metric",
     "spectral_norm",
     "spectral_penalty",
+    "spectral_values",
     "stable_rank",
     "target",
+    "watch_spectra",
 ]

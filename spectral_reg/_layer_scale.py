@@ -16,13 +16,16 @@ from ._optax_state import check_updates, is_placeholder
 from ._penalty import check_number, layer_values
 from ._reading import select_layers
 from ._reparametrized import Reparametrized, by_source
-from ._spectral_metric import Metric, spectral_metric
+from ._spectral_metric import Metric, metric_name, spectral_metric
 from ._stacks import anywhere
 from ._transformation import check_every
 from ._trees import Mask, PyTree, path_name
 
-# The exponent that TempBalance, AlphaDecay and LLR take: xmin is the median eigenvalue.
-PUBLISHED_ALPHA = spectral_metric(hill(0.5))
+
+@spectral_metric
+def hill_alpha(eigenvalues: jax.Array) -> jax.Array:
+    """The exponent that TempBalance, AlphaDecay and LLR take: xmin is the median eigenvalue."""
+    return hill(0.5)(eigenvalues)
 
 
 class LayerFactorsState(NamedTuple):
@@ -30,14 +33,15 @@ class LayerFactorsState(NamedTuple):
 
     Attributes:
         count: Steps taken.
-        values: The last metric of each layer, by path ``[*stack]``.
-        factors: The factors that follow from it, likewise.
+        values: The last metric of each layer: its name, to path, to ``[*stack]``. NaN before the
+            first step.
+        factors: The factors that follow from it, by path ``[*stack]``.
         previous: The factors that were in force before them, from which ``transition`` leads.
         num_not_finite: Of how many layers the metric was not finite: these have the factor 1.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
-    values: Values
+    values: dict[str, Values]
     factors: Values
     previous: Values
     num_not_finite: jax.Array
@@ -45,7 +49,7 @@ class LayerFactorsState(NamedTuple):
 
 def scale_by_layer_spectra(
     ratio: Ratio,
-    metric: Metric = PUBLISHED_ALPHA,
+    metric: Metric = hill_alpha,
     *,
     every: int = 100,
     transition: int = 0,
@@ -137,7 +141,7 @@ def scale_by_layer_spectra(
 def add_decayed_weights_by_spectra(
     weight_decay: float | jax.Array | Callable[[jax.Array], jax.Array],
     ratio: Ratio,
-    metric: Metric = PUBLISHED_ALPHA,
+    metric: Metric = hill_alpha,
     *,
     every: int = 500,
     transition: int = 0,
@@ -233,7 +237,7 @@ def _by_layer_factors(
     Args:
         of_sources: Whether it makes sense for what a weight is made of, as a learning rate does.
     """
-    period = check_every(every)
+    period, name_of_metric = check_every(every), metric_name(metric)
     if not isinstance(transition, int) or not 0 <= transition <= every:
         raise ValueError(
             f"transition is {transition!r}; expected a whole number from 0 to every, {every}"
@@ -249,7 +253,7 @@ def _by_layer_factors(
         zero = jnp.zeros((), jnp.int32)
         if is_placeholder(params):
             # Nothing here is a tree like the parameters.
-            return LayerFactorsState(zero, zero, zero, zero, zero)  # type: ignore[arg-type]
+            return LayerFactorsState(zero, {name_of_metric: zero}, zero, zero, zero)  # type: ignore
         leaves, resolved = select_layers(params, mask, axes)
         shapes = jax.eval_shape(lambda leaves: values_of(leaves, resolved), leaves)
         jax.eval_shape(deal, shapes)  # refuses what does not fit before training begins
@@ -261,7 +265,7 @@ def _by_layer_factors(
                 )
         ones = {name: jnp.ones(shape.shape, shape.dtype) for name, shape in shapes.items()}
         nothing = {name: jnp.full_like(value, jnp.nan) for name, value in ones.items()}
-        return LayerFactorsState(zero, nothing, ones, ones, zero)
+        return LayerFactorsState(zero, {name_of_metric: nothing}, ones, ones, zero)
 
     def update(
         updates: PyTree, state: LayerFactorsState, params: PyTree = None, **extra: Any
@@ -271,7 +275,7 @@ def _by_layer_factors(
             raise ValueError("params is None; expected parameters: update(updates, state, params)")
         leaves, resolved = select_layers(params, mask, axes)
         check_updates(updates, by_source(leaves))
-        held = (state.values, state.factors, state.previous, state.num_not_finite)
+        held = (state.values[name_of_metric], state.factors, state.previous, state.num_not_finite)
         due = state.count % period == 0
 
         def recompute() -> tuple[Values, Values, Values, jax.Array]:
@@ -299,7 +303,11 @@ def _by_layer_factors(
             return act(update, sources[name], state.count, times[name])
 
         return jax.tree.map_with_path(act_on, updates), LayerFactorsState(
-            optax.safe_increment(state.count), values, factors, previous, num_not_finite
+            optax.safe_increment(state.count),
+            {name_of_metric: values},
+            factors,
+            previous,
+            num_not_finite,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,210 @@
+"""Metrics of every layer, watched during training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._axes_argument import Axes, ResolvedAxes
+from ._conv_operator import ConvOperator
+from ._layers import Conv, check_conv, layer_spectra
+from ._optax_state import check_fits, is_placeholder, zeros_of
+from ._penalty import in_layer, layer_values
+from ._reading import select_layers
+from ._spectral_metric import (
+    Metric,
+    NormMetric,
+    SpectralMetric,
+    check_metric,
+    function_of_eigenvalues,
+    metric_name,
+    norm_metric,
+    resolved,
+    spectral_metric,
+)
+from ._stacks import anywhere
+from ._tracked_penalty import Vectors, no_tracking, tracked_values
+from ._transformation import check_every
+from ._trees import Mask, PyTree
+
+Leaves = dict[str, jax.Array]
+Values = dict[str, Leaves]
+
+
+class SpectralWatchState(NamedTuple):
+    """State of :func:`watch_spectra`.
+
+    Attributes:
+        count: Steps taken.
+        values: Last value of each matrix: name of the metric, to path, to ``[...]``. Zeros before
+            the first step.
+        vectors: Path to singular vectors, where ``tracking="warm"`` follows them; else empty.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    values: Values
+    vectors: Vectors
+
+
+def watch_spectra(
+    metrics: Metric | Sequence[Metric] | Mapping[str, Metric],
+    *,
+    mask: Mask = None,
+    conv: Conv = "slices",
+    axes: Axes = None,
+    every: int = 1,
+    tracking: str = "exact",
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps metrics of every layer in the optimizer's state, and changes no update.
+
+    The values are those of the parameters that the step is given, as the loss of that step is.
+    :func:`spectral_values` makes flat scalars of them, for any logger.
+
+    Args:
+        metrics: One, several, or several by the names they are to have. All that are made by
+            :func:`spectral_metric` or :func:`norm_metric` share one decomposition a matrix.
+        mask: Which leaves, as for :func:`layer_matrices`.
+        conv: As for :func:`spectral_penalty`.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
+        every: Measure at each n-th step, the first included, and keep the values between.
+        tracking: ``"exact"`` or ``"warm"``, as for :func:`add_spectral_penalty`. Metrics of the
+            norms alone are followed with two passes over a weight.
+
+    Returns:
+        The transformation; ``update`` needs ``params``.
+
+    Raises:
+        ValueError: If there is no metric, two have one name, or as for
+            :func:`add_spectral_penalty`.
+        TypeError: If a metric is no function.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> watch = sr.watch_spectra([sr.stable_rank, sr.spectral_norm], every=10)
+        >>> optimizer = optax.chain(optax.sgd(0.1), watch)
+        >>> params = {"fc": {"kernel": 3 * jnp.eye(4)}}
+        >>> _, state = optimizer.update(params, optimizer.init(params), params)
+        >>> {name: float(value) for name, value in sr.spectral_values(state).items()}
+        {'spectral_norm/fc/kernel': 3.0, 'stable_rank/fc/kernel': 4.0}
+
+    Cost: one eigendecomposition a matrix at each n-th step, nothing between. Where an exact penalty
+    on the same single matrices is computed at every step too, the compiler makes one of both.
+    Degenerate spectra: as the metrics have it; NaN weights give NaN.
+    """
+    named = _named(metrics)
+    check_conv(conv)
+    period = check_every(every)
+    if tracking not in ("exact", "warm"):
+        raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
+    of_spectra = {name: m for name, m in named.items() if isinstance(m, SpectralMetric)}
+    plain = {name: metric for name, metric in named.items() if name not in of_spectra}
+    needs_spectra = tracking == "warm" or isinstance(conv, ConvOperator) or conv == "pooled"
+    if tracking == "warm" and isinstance(conv, ConvOperator):
+        raise ValueError(
+            f"tracking is 'warm' and conv is conv_operator{conv.size}, whose spectrum is not "
+            "tracked; expected tracking='exact'"
+        )
+    for metric in plain.values() if needs_spectra else ():
+        function_of_eigenvalues(metric)  # refuses a plain function
+    joint = _joint(list(of_spectra.values()))
+
+    def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
+        return no_tracking(leaves, joint, conv, axes) if tracking == "warm" else {}
+
+    def measure(leaves: Leaves, vectors: Vectors, axes: ResolvedAxes) -> tuple[Values, Vectors]:
+        everything = dict.fromkeys(leaves, True)
+        values = {
+            name: layer_values(leaves, metric, mask=everything, conv=conv, axes=axes)
+            for name, metric in plain.items()
+        }
+        if not of_spectra:
+            return values, vectors
+        if tracking == "warm":
+            together, vectors = tracked_values(leaves, vectors, joint, conv, axes)
+        else:
+            spectra = layer_spectra(leaves, mask=everything, conv=conv, axes=axes)
+            function, together = function_of_eigenvalues(joint), {}
+            for path, spectrum in spectra.items():
+                with in_layer(path):
+                    together[path] = function(spectrum)
+        for place, name in enumerate(of_spectra):
+            values[name] = {path: value[..., place] for path, value in together.items()}
+        return values, vectors
+
+    def init(params: PyTree) -> SpectralWatchState:
+        count = jnp.zeros((), jnp.int32)
+        if is_placeholder(params):
+            by_path: Any = jnp.zeros(())
+            vectors = by_path if tracking == "warm" else {}
+            return SpectralWatchState(count, dict.fromkeys(named, by_path), vectors)
+        leaves, axes_of = select_layers(params, mask, axes)
+
+        def results(leaves: Leaves) -> tuple[Values, Vectors]:
+            vectors = start(leaves, axes_of)
+            return measure(leaves, vectors, axes_of)[0], vectors
+
+        values, vectors = zeros_of(results, leaves)
+        return SpectralWatchState(count, values, vectors)
+
+    def update(
+        updates: PyTree, state: SpectralWatchState, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, SpectralWatchState]:
+        del extra
+        if params is None:
+            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        leaves, axes_of = select_layers(params, mask, axes)
+        shapes = jax.eval_shape(lambda leaves: start(leaves, axes_of), leaves)
+        check_fits("vectors", state.vectors, shapes)
+        if {*state.values} != {*named}:
+            raise ValueError(
+                f"the state has values of {[*state.values]}; expected {[*named]}: it was made for "
+                "other metrics; make a new one with init(params)"
+            )
+        due = state.count % period == 0
+        held = (state.values, state.vectors)
+
+        def measure_where_due() -> tuple[Values, Vectors]:
+            new = measure(leaves, state.vectors, axes_of)
+            return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, held)
+
+        if isinstance(period, int) and period == 1:
+            values, vectors = measure(leaves, state.vectors, axes_of)
+        else:
+            values, vectors = jax.lax.cond(anywhere(due), measure_where_due, lambda: held)
+        return updates, SpectralWatchState(optax.safe_increment(state.count), values, vectors)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _named(metrics: Metric | Sequence[Metric] | Mapping[str, Metric]) -> dict[str, Metric]:
+    if not isinstance(metrics, Mapping):
+        several = metrics if isinstance(metrics, Sequence) else [metrics]
+        for metric in several:
+            check_metric(metric)
+        names = [metric_name(metric) for metric in several]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(
+                f"metrics is {names}; expected one of each name: give {min(twice)!r} names of its "
+                "own, as a dict of names to metrics"
+            )
+        metrics = dict(zip(names, several, strict=True))
+    if not metrics:
+        raise ValueError("metrics is empty; expected at least one, such as spectral_reg.alpha")
+    for metric in metrics.values():
+        check_metric(metric)
+    # JAX sorts the keys of a dict: in one order from the start, the state keeps its structure.
+    return {name: resolved(metrics[name]) for name in sorted(metrics)}
+
+
+def _joint(metrics: list[SpectralMetric]) -> SpectralMetric:
+    """All metrics at once, along a last axis: one decomposition for all."""
+    if all(isinstance(metric, NormMetric) for metric in metrics):
+        of_norms = [metric.of_norms for metric in metrics if isinstance(metric, NormMetric)]
+        return norm_metric(
+            lambda squared_norm, top: jnp.stack([f(squared_norm, top) for f in of_norms], axis=-1)
+        )
+    functions = [metric.of_eigenvalues for metric in metrics]
+    return spectral_metric(lambda spectrum: jnp.stack([f(spectrum) for f in functions], axis=-1))
