@@ -38,7 +38,7 @@ def spectral_values(opt_state: Any, *, limit: int | None = None) -> dict[str, ja
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
         >>> watch = sr.watch_spectra(sr.stable_rank)
-        >>> params = {"blocks": {"kernel": jnp.stack([jnp.eye(2), jnp.diag(jnp.array([2.0, 1.0]))])}}
+        >>> params = {"blocks": {"kernel": jnp.stack([jnp.eye(2), jnp.diag(jnp.arange(1.0, 3))])}}
         >>> _, state = watch.update(params, watch.init(params), params)
         >>> {name: float(value) for name, value in sr.spectral_values(state).items()}
         {'stable_rank/blocks/kernel[0]': 2.0, 'stable_rank/blocks/kernel[1]': 1.25}

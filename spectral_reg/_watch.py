@@ -1,6 +1,6 @@
 """Metrics of every layer, watched during training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import optax
 
 from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
-from ._layers import Conv, check_conv, layer_spectra
+from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
 from ._optax_state import check_fits, is_placeholder, zeros_of
 from ._penalty import in_layer, layer_values
 from ._reading import select_layers
@@ -19,10 +19,12 @@ from ._spectral_metric import (
     SpectralMetric,
     check_metric,
     function_of_eigenvalues,
+    is_scale_free,
     metric_name,
     norm_metric,
     resolved,
     spectral_metric,
+    top_fraction,
 )
 from ._stacks import anywhere
 from ._tracked_penalty import Vectors, no_tracking, tracked_values
@@ -90,7 +92,8 @@ def watch_spectra(
         {'spectral_norm/fc/kernel': 3.0, 'stable_rank/fc/kernel': 4.0}
 
     Cost: one eigendecomposition a matrix at each n-th step, nothing between. Where an exact penalty
-    on the same single matrices is computed at every step too, the compiler makes one of both.
+    of the same single matrices is computed at every step too, the compiler makes one of both (if
+    both are of scale-free metrics, or both not).
     Degenerate spectra: as the metrics have it; NaN weights give NaN.
     """
     named = _named(metrics)
@@ -124,11 +127,11 @@ def watch_spectra(
         if tracking == "warm":
             together, vectors = tracked_values(leaves, vectors, joint, conv, axes)
         else:
-            spectra = layer_spectra(leaves, mask=everything, conv=conv, axes=axes)
-            function, together = function_of_eigenvalues(joint), {}
-            for path, spectrum in spectra.items():
+            function, arguments = _as_decomposed(joint, leaves, conv, axes)
+            together = {}
+            for path, argument in arguments.items():
                 with in_layer(path):
-                    together[path] = function(spectrum)
+                    together[path] = function(argument)
         for place, name in enumerate(of_spectra):
             values[name] = {path: value[..., place] for path, value in together.items()}
         return values, vectors
@@ -199,6 +202,18 @@ def _named(metrics: Metric | Sequence[Metric] | Mapping[str, Metric]) -> dict[st
     return {name: resolved(metrics[name]) for name in sorted(metrics)}
 
 
+def _as_decomposed(
+    joint: SpectralMetric, leaves: Leaves, conv: Conv, axes: ResolvedAxes
+) -> tuple[Callable[[jax.Array], jax.Array], Leaves]:
+    """The function of each layer and what it takes: the very operations that a penalty does."""
+    everything = dict.fromkeys(leaves, True)
+    if conv in CONV_MATRICES:
+        layers = read_layers(leaves, mask=everything, conv=conv, axes=axes)
+        return joint, {path: layer.weight for path, layer in layers.items()}
+    spectra = layer_spectra(leaves, mask=everything, conv=conv, axes=axes)
+    return function_of_eigenvalues(joint), spectra
+
+
 def _joint(metrics: list[SpectralMetric]) -> SpectralMetric:
     """All metrics at once, along a last axis: one decomposition for all."""
     if all(isinstance(metric, NormMetric) for metric in metrics):
@@ -207,4 +222,8 @@ def _joint(metrics: list[SpectralMetric]) -> SpectralMetric:
             lambda squared_norm, top: jnp.stack([f(squared_norm, top) for f in of_norms], axis=-1)
         )
     functions = [metric.of_eigenvalues for metric in metrics]
-    return spectral_metric(lambda spectrum: jnp.stack([f(spectrum) for f in functions], axis=-1))
+    return spectral_metric(
+        lambda spectrum: jnp.stack([f(spectrum) for f in functions], axis=-1),
+        fraction=max((top_fraction(metric) for metric in metrics), default=1.0),
+        scale_free=all(is_scale_free(metric) for metric in metrics),
+    )
