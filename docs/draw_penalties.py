@@ -241,6 +241,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "penalties/log_frobenius_norm": functools.partial(draw_plain, "log_frobenius_norm"),
     "penalties/matrix_entropy": functools.partial(draw_plain, "matrix_entropy"),
     "penalties/power_law_distance": draw_power_law,
+    "penalties/nuclear_norm": functools.partial(draw_plain, "nuclear_norm"),
+    "penalties/orthogonality": functools.partial(draw_plain, "orthogonality"),
     "penalties/alpha": draw_alpha,
     "penalties/alpha_hat": draw_alpha_hat,
     "penalties/target": draw_target,
