@@ -17,6 +17,20 @@ matplotlib.use("Agg")
 DATA = Path(os.environ.get("SPECTRAL_REG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True)
+def strict_types():
+    """JAX turns no type into another by itself: our own code says each conversion."""
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
+@pytest.fixture
+def promoted_types(strict_types):
+    """For what runs code of others that relies on these conversions, such as Optax's Adam."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
 @pytest.fixture
 def float64():
     """Runs the test with 64-bit JAX types."""

@@ -11,6 +11,7 @@ from examples.training import language_model
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_learns():
     train, held_out = language_model.texts()
     assert len(train) > 8 * len(held_out) > 0

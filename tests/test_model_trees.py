@@ -169,6 +169,7 @@ def test_axes_as_users_have_them():
     assert set(fitting.evaluate(boxed(scanned), progress=False).layers["name"]) == set(expected)
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_a_penalty_with_muons_numbers_in_one_chain():
     scanned, _ = maxtext(maxtext_dense_layer)
     params = jax.tree.map(jnp.asarray, scanned)

@@ -56,6 +56,7 @@ def test_partition(tracking):
     check(first_update(optimizer), {"fc1": 2.0, "fc2": 0.5})
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_multi_steps_recompute_once_for_all_their_small_steps():
     optimizer = optax.MultiSteps(sr.add_spectral_penalty(sr.log_stable_rank, 2.0), 3)
     state, update = optimizer.init(PARAMS), jax.jit(optimizer.update)
@@ -112,6 +113,7 @@ def test_clipping_after_the_penalty_bounds_it_and_before_does_not():
     check(first_update(optax.chain(clip, penalty)), {"fc1": 2.0, "fc2": 2.0})
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_adamw_with_a_mask_of_paths():
     kernels = sr.by_path("*/kernel")
     decay = optax.adamw(0.1, weight_decay=0.01, mask=kernels)
@@ -128,6 +130,7 @@ def test_adamw_with_a_mask_of_paths():
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.usefixtures("promoted_types")
 def test_muon(where):
     """Muon orthogonalises what comes before it; a penalty behind it is decoupled."""
     penalty = sr.add_spectral_penalty(sr.log_stable_rank, 1.0 if where == "before" else -0.1)
@@ -143,6 +146,7 @@ def test_muon(where):
         assert jnp.all(layer["bias"] == PARAMS[name]["bias"])
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_muon_and_the_penalty_agree_on_the_axes():
     """The same matrix for both, told in the words of each."""
     params = {"w_in": jnp.asarray(np.random.default_rng(0).standard_normal((6, 2, 3)), jnp.float32)}

@@ -195,6 +195,7 @@ def test_degenerate_matrices_in_a_batch(alpha, dtype):
 
 
 @pytest.mark.parametrize("options", [{}, {"tracking": "warm"}, {"every": 3}])
+@pytest.mark.usefixtures("promoted_types")
 def test_in_an_optax_chain_it_makes_a_power_law(options):
     s = np.linspace(2, 1, 24)
     W = with_singular_values(np.random.default_rng(0), (40, 24), s).astype(np.float32)

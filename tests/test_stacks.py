@@ -84,7 +84,8 @@ def test_equal_the_batched_decomposition(dtype):
     for values in (tangent[0], expected_tangent[0]):
         np.testing.assert_allclose(values, expected[0] ** 2, rtol=1e-4)
     for vectors in (result[1], expected[1]):
-        reached = (vectors * result[0][..., None, :]) @ jnp.swapaxes(vectors.conj(), -1, -2)
+        scaled = vectors * result[0][..., None, :].astype(dtype)
+        reached = scaled @ jnp.swapaxes(vectors.conj(), -1, -2)
         np.testing.assert_allclose(reached, X, atol=1e-4)
     assert np.linalg.norm(tangent[1]) < 1e-2  # X @ X has the same vectors
 

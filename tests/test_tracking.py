@@ -104,7 +104,7 @@ def test_finds_a_new_top_direction():
     rng = np.random.default_rng(0)
     noise = jnp.asarray(rng.standard_normal((60, 30)), jnp.float32)
     spike = jnp.asarray(np.outer(rng.standard_normal(60), rng.standard_normal(30)), jnp.float32)
-    trees = [{"fc": {"kernel": noise + (step > 0) * spike}} for step in range(12)]
+    trees = [{"fc": {"kernel": noise + float(step > 0) * spike}} for step in range(12)]
     *_, (_, state) = run(sr.spectral_norm, trees, tracking="warm")
     assert state.penalty == pytest.approx(float(sr.spectral_norm(noise + spike)), rel=1e-4)
 
@@ -150,6 +150,7 @@ def test_every_and_warm_together():
         assert cosine(gradient, jax.grad(sr.alpha)(source)) > 0.99
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_a_resumed_run_follows_the_same_trajectory(tmp_path):
     optimizer = optax.chain(
         sr.add_spectral_penalty(sr.alpha, 0.1, tracking="warm", every=2), optax.adam(1e-2)
