@@ -82,6 +82,7 @@ def _spread(function: Callable[..., Result], mesh: AbstractMesh, *stacks: jax.Ar
     def share(*stacks: jax.Array) -> Any:
         matrices = [stack.reshape(count, *stack.shape[-2:]) for stack in stacks]
         first = jax.lax.axis_index(mesh.axis_names)
+        turns = jnp.arange(num_rounds, dtype=first.dtype)
         nothing = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(function, *(stack[0] for stack in matrices)),
@@ -95,8 +96,8 @@ def _spread(function: Callable[..., Result], mesh: AbstractMesh, *stacks: jax.Ar
                 lambda: nothing,
             )
 
-        done = jax.lax.map(one, jnp.arange(num_rounds))
-        mine = first + jnp.arange(num_rounds) * mesh.size
+        done = jax.lax.map(one, turns)
+        mine = first + turns * mesh.size
 
         def collect(leaf: jax.Array) -> jax.Array:
             everywhere = jnp.zeros((count, *leaf.shape[1:]), leaf.dtype)

@@ -11,6 +11,9 @@ import pytest
 import spectral_reg as sr
 from spectral_reg._optax_state import is_placeholder
 
+# It is about what Optax does around the penalty, and Optax relies on promotion of types.
+pytestmark = pytest.mark.usefixtures("promoted_types")
+
 OPTIONS = {
     "exact": {},
     "every": {"every": 3},
