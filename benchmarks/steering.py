@@ -21,7 +21,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +56,35 @@ def adam(W: jax.Array, metric: Metric) -> jax.Array:
     return W
 
 
-def sgd(sigma: jax.Array, metric: Metric) -> jax.Array:
-    """Singular values after `SGD_STEPS` of SGD with momentum on a matrix that has these."""
+def value_of(metric: Metric) -> Callable[[jax.Array], jax.Array]:
+    """The metric as a function of the singular values, in any order."""
+    return lambda sigma: metric.of_eigenvalues(jnp.sort(sigma**2)[::-1])
 
-    def value(sigma: jax.Array) -> jax.Array:
-        return metric.of_eigenvalues(jnp.sort(sigma**2)[::-1])
 
-    # What the largest curvature, found by power iteration on Hessian times vector, allows.
+def learning_rate(sigma: jax.Array, metric: Metric) -> jax.Array:
+    """A tenth of what the largest curvature allows; by power iteration on Hessian times vector."""
+    gradient = jax.grad(value_of(metric))
+
     def climb(vector: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        image = jax.jvp(jax.grad(value), (sigma,), (vector,))[1]
+        image = jax.jvp(gradient, (sigma,), (vector,))[1]
         length = jnp.linalg.norm(image)
         return image / jnp.where(length > 0, length, 1), length
 
     start = jnp.cos(jnp.arange(sigma.size, dtype=sigma.dtype))
     _, lengths = jax.lax.scan(climb, start / jnp.linalg.norm(start), length=30)
-    rate = 0.1 * 2 / lengths[-1]
+    return 0.1 * 2 / lengths[-1]
+
+
+def sgd(sigma: jax.Array, metric: Metric, num_steps: int = SGD_STEPS) -> jax.Array:
+    """Singular values after SGD with momentum on a matrix that has these."""
+    rate, gradient = learning_rate(sigma, metric), jax.grad(value_of(metric))
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:
         sigma, velocity = carry
-        velocity = 0.9 * velocity + jax.grad(value)(sigma)
+        velocity = 0.9 * velocity + gradient(sigma)
         return (jnp.abs(sigma - rate * velocity), velocity), None
 
-    (sigma, _), _ = jax.lax.scan(step, (sigma, jnp.zeros_like(sigma)), length=SGD_STEPS)
+    (sigma, _), _ = jax.lax.scan(step, (sigma, jnp.zeros_like(sigma)), length=num_steps)
     return sigma
 
 

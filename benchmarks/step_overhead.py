@@ -57,6 +57,8 @@ SETTINGS: dict[str, tuple[Any, dict[str, Any]] | None] = {
     "alpha, warm": (sr.alpha, {"tracking": "warm"}),
     "log_stable_rank": (sr.log_stable_rank, {}),
     "alpha": (sr.alpha, {}),
+    "power_law_distance": (sr.power_law_distance(3.0), {}),
+    "power_law_distance, warm": (sr.power_law_distance(3.0), {"tracking": "warm"}),
     "alpha, autodiff through svd": (naive_alpha, {}),
 }
 
