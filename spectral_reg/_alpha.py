@@ -98,7 +98,8 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
         >>> print(f"{sr.smooth_hill()(eigenvalues):.2f}")
         3.03
 
-    Constant tail: 100, gradient 0. See :func:`hill` for zero eigenvalues and for shapes.
+    Constant tail: 100, gradient 0. See :func:`hill` for zero eigenvalues and for shapes. A target
+    for it leaves a shelf, which is no power law: to steer a tail, take :func:`power_law_distance`.
     """
     check_fraction("low", low)
     check_fraction("high", high)

@@ -112,7 +112,8 @@ def target(metric: Metric, value: float, *, band: float = 0.0) -> Metric:
 
     Args:
         metric: From ``[..., rows, cols]`` to ``[...]``.
-        value: Where to steer the metric. It does not transfer between estimators or shapes.
+        value: Where to steer the metric. It does not transfer between estimators or shapes, and
+            alpha at a value is no power law: for that, take :func:`power_law_distance`.
         band: Half-width within which there is no force.
 
     Returns:
