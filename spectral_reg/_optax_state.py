@@ -36,7 +36,7 @@ class SpectralPenaltyState(NamedTuple):
         gradient: The last gradient, where ``every`` > 1 holds it between: a tree like the
             parameters, with ``optax.MaskedNode`` where a leaf is not selected. N M numbers.
         vectors: Path to singular vectors, where ``tracking="warm"`` follows them; else empty. M^2
-            numbers for a metric of the spectrum, 8 M for one of the norms, and two norms. Zeros
+            numbers for a metric of the spectrum, 12 M for one of the norms, and two norms. Zeros
             before the first step, which starts the tracking.
     """
 
