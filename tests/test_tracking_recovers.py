@@ -26,7 +26,8 @@ def rng(seed=0):
 def blocks(place):
     """Two small blocks, far apart, and a large one at some place between zeros."""
     W = np.zeros(SHAPE)
-    W[:20, :20], W[40:50, 40:50] = rng(1).standard_normal((20, 20)), np.eye(10)
+    W[:20, :20] = rng(1).standard_normal((20, 20))
+    W[40:50, 40:50] = np.diag(np.linspace(1, 2, 10))
     at = slice(place, place + 8)
     W[at, at] = 3 * rng(2).standard_normal((8, 8))
     return W
