@@ -76,7 +76,8 @@ def zeros_of(function: Callable[..., Result], leaves: Mapping[str, Any]) -> Resu
     # The sum lies where an array made of all of it does, on every device of a mesh.
     zero = jnp.sum(jnp.zeros_like(arrays[0])) if arrays else jnp.zeros(())
     return jax.tree.map(
-        lambda result: jnp.broadcast_to(zero.astype(result.dtype), result.shape),
+        # Each in a buffer of its own, as a training step that donates its state needs it.
+        lambda result: jnp.array(jnp.broadcast_to(zero.astype(result.dtype), result.shape)),
         jax.eval_shape(function, leaves),
     )
 

@@ -136,6 +136,17 @@ def test_updates_keep_their_own_type(of_updates, of_params, every, strength):
     assert step._cache_size() == 1  # what comes out goes in again without a compilation
 
 
+@pytest.mark.parametrize("options", [{}, {"tracking": "warm"}, {"tracking": "warm", "every": 3}])
+def test_a_step_may_donate_the_first_state(options):
+    penalty = sr.add_spectral_penalty(sr.log_stable_rank, 0.1, **options)
+    params = kernel_tree()
+    step = jax.jit(lambda state: penalty.update(params, state, params)[1], donate_argnums=0)
+    state = penalty.init(params)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(pointers)) == len(pointers)
+    assert jnp.isfinite(jnp.asarray(jax.tree.leaves(step(state))[1])).all()
+
+
 def test_finite_on_a_zero_layer():
     params = {"fc": {"kernel": jnp.zeros((12, 8))}}
     updates, state = PENALTY.update(params, PENALTY.init(params), params)
