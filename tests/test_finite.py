@@ -143,7 +143,7 @@ def test_finite_at_full_size():
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.tuples(st.integers(2, 40), st.integers(2, 40)), st.integers(0, 2**31))
 def test_finite_at_any_shape(shape, seed):
     check(jnp.asarray(matrices(shape, seed), jnp.float32))
