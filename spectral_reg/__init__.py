@@ -45,6 +45,7 @@ from ._spectral_metric import SpectralMetric as SpectralMetric
 from ._spectral_metric import norm_metric as norm_metric
 from ._spectral_metric import spectral_metric as spectral_metric
 from ._spectral_values import spectral_values as spectral_values
+from ._state_bytes import state_bytes as state_bytes
 from ._sums import nuclear_norm as nuclear_norm
 from ._sums import orthogonality as orthogonality
 from ._transformation import add_spectral_penalty as add_spectral_penalty
@@ -104,6 +105,7 @@ __all__ = [
     "spectral_penalty",
     "spectral_values",
     "stable_rank",
+    "state_bytes",
     "target",
     "watch_spectra",
 ]

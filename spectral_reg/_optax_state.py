@@ -35,9 +35,11 @@ class SpectralPenaltyState(NamedTuple):
             ``optax.tree_utils.tree_get(opt_state, "alpha")`` finds those of alpha in any chain.
         gradient: The last gradient, where ``every`` > 1 holds it between: a tree like the
             parameters, with ``optax.MaskedNode`` where a leaf is not selected. N M numbers.
-        vectors: Path to singular vectors, where ``tracking="warm"`` follows them; else empty. M^2
-            numbers for a metric of the spectrum, 12 M for one of the norms, and two norms. Zeros
-            before the first step, which starts the tracking.
+        vectors: Path to singular vectors, where ``tracking`` follows them; else empty. M^2 numbers
+            for a metric of the spectrum, 16 M for one of the norms and two norms; with
+            ``tracking="tail"`` M K, K twice the eigenvalues that are read, with ``lambda_max``,
+            the ``error`` of the tail over what is allowed, and the ``num_iterations`` of the last
+            step. Zeros before the first step, which starts the tracking.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too

@@ -8,42 +8,93 @@ import jax.numpy as jnp
 from ._axes_argument import Axes
 from ._layers import Conv, Layer, pool, read_layers
 from ._penalty import in_layer
-from ._spectral_metric import Metric, NormMetric, function_of_eigenvalues, resolved
-from ._tracking import no_top_vectors, no_vectors, tracked_eigenvalues, tracked_norms
+from ._spectral_metric import (
+    Metric,
+    NormMetric,
+    function_of_eigenvalues,
+    metric_name,
+    resolved,
+    tail_size,
+    top_fraction,
+)
+from ._tail import no_tail, tracked_tail
+from ._tracked_norms import no_top_vectors, tracked_norms
+from ._tracking import no_vectors, tracked_eigenvalues
 
-Vectors = dict[str, Any]  # arrays or TopVectors
+Vectors = dict[str, Any]  # arrays, TopVectors or Tail
 
 
-def no_tracking(leaves: dict[str, jax.Array], metric: Metric, conv: Conv, axes: Axes) -> Vectors:
+def check_tail(metric: Metric) -> None:
+    """Refuses a metric for which the largest eigenvalues are not enough."""
+    if not isinstance(metric, NormMetric) and top_fraction(metric) == 1:
+        raise ValueError(
+            f"tracking is 'tail' and the metric {metric_name(metric)} reads the whole spectrum; "
+            "expected one that says by its fraction that it reads the top, such as "
+            "spectral_metric(smooth_hill(0.01, 0.1)), or tracking='warm'"
+        )
+
+
+def no_tracking(
+    leaves: dict[str, jax.Array], metric: Metric, conv: Conv, axes: Axes, tracking: str
+) -> Vectors:
     """What tracking begins with, by path: zeros, from which it starts by itself."""
-    start = no_top_vectors if isinstance(resolved(metric), NormMetric) else no_vectors
-    return {name: start(layer.weight) for name, layer in _layers(leaves, conv, axes).items()}
+    metric = resolved(metric)
+
+    def start(layer: Layer) -> Any:
+        if isinstance(metric, NormMetric):
+            return no_top_vectors(layer.weight)
+        if tracking == "tail":
+            return no_tail(layer.weight, _num_tail(layer, metric, conv))
+        return no_vectors(layer.weight)
+
+    return {name: start(layer) for name, layer in _layers(leaves, conv, axes).items()}
 
 
 def tracked_values(
-    leaves: dict[str, jax.Array], vectors: Vectors, metric: Metric, conv: Conv, axes: Axes
+    leaves: dict[str, jax.Array],
+    vectors: Vectors,
+    metric: Metric,
+    conv: Conv,
+    axes: Axes,
+    tracking: str,
 ) -> tuple[dict[str, jax.Array], Vectors]:
     """The metric of each layer from the vectors of the last step, and the vectors of this one."""
     metric = resolved(metric)
-    values = {}
+    values: dict[str, jax.Array] = {}
     followed: Vectors = {}
     for name, layer in _layers(leaves, conv, axes).items():
         W, num_batch = layer.weight, layer.num_batch
-        pooled = conv == "pooled" and W.ndim > num_batch + 2
         if isinstance(metric, NormMetric):
             squared_norm, top, followed[name] = tracked_norms(W, vectors[name])
-            if pooled:
+            if _is_pooled(layer, conv):
                 squared_norm = jnp.sum(pool(squared_norm, num_batch), axis=-1)
                 top = pool(top, num_batch)[..., 0]
             with in_layer(name):
                 values[name] = metric.of_norms(squared_norm, top)
         else:
-            spectrum, followed[name] = tracked_eigenvalues(W, vectors[name])
-            if pooled:
+            if tracking == "tail":
+                num_tail = _num_tail(layer, metric, conv)
+                spectrum, followed[name] = tracked_tail(W, vectors[name], num_tail)
+            else:
+                spectrum, followed[name] = tracked_eigenvalues(W, vectors[name])
+            if _is_pooled(layer, conv):
                 spectrum = pool(spectrum, num_batch)
             with in_layer(name):
                 values[name] = function_of_eigenvalues(metric)(spectrum)
     return values, followed
+
+
+def _is_pooled(layer: Layer, conv: Conv) -> bool:
+    return conv == "pooled" and layer.weight.ndim > layer.num_batch + 2
+
+
+def _num_tail(layer: Layer, metric: Metric, conv: Conv) -> int:
+    """How many eigenvalues of each matrix the metric may read."""
+    size = min(layer.weight.shape[-2:])
+    # The top of a pooled spectrum may be that of any one of its matrices.
+    if _is_pooled(layer, conv):
+        return size
+    return min(size, max(3, tail_size(top_fraction(metric), size)))
 
 
 def _layers(leaves: dict[str, jax.Array], conv: Conv, axes: Axes) -> dict[str, Layer]:

@@ -1,14 +1,12 @@
 """Spectra followed from step to step with products alone, no decomposition."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
 from ._blocks import HIGHEST
 from ._eigenvalues import along, as_matrices, eigenvectors, gram, tall
-from ._stacks import anywhere, eigh, in_turn, orthonormal
+from ._stacks import anywhere, in_turn
 
 # Pairs closer than this, relative to their eigenvalues, are turned less than Jacobi's angle says:
 # inside a cluster the vectors are arbitrary, and chasing all pairs of it at once diverges.
@@ -25,21 +23,6 @@ MAX_SWEEPS = 3
 MAX_TRACE = 1e-3
 # Rounds in which neighbours are turned by their whole angle, each pair by itself.
 NUM_ROUNDS = 4
-# Vectors iterated for lambda_max: the KEPT best, and for the FOLLOWED best of them the residual and
-# the last move. One alone loses the way for tens of steps where two eigenvalues cross at the top,
-# and a penalty on the top brings them together: in 1,000 steps of MiniAlexNet with the spectral
-# norm penalized its error was up to 4e-4 with four and two, 3e-3 with two and one. Four and four
-# know all of a cluster of four from the start on, for the same two passes.
-KEPT, FOLLOWED = 4, 4
-TOP = KEPT + 2 * FOLLOWED
-
-# Relative residual of the top vector past which another such step follows, and how far a norm may
-# move between two steps of training before the vectors count as those of another matrix.
-MAX_ERROR = 0.02
-MAX_ERROR_AT_START = 1e-3
-MAX_CLIMBS = 100
-MAX_JUMP = 0.5
-
 # Eigenvalues of a Gram matrix below this many roundings of the largest are noise (up to 0.5 in
 # float32, on matrices of rank 3 to 256 up to 4096 x 384). As zeros they count for no rank.
 RESOLUTION = 2
@@ -47,42 +30,10 @@ RESOLUTION = 2
 Sweep = tuple[jax.Array, jax.Array, jax.Array]
 
 
-class Climb(NamedTuple):
-    """A state of the search for the top: vectors, the best one, its error and bound, and steps."""
-
-    vectors: jax.Array
-    best: jax.Array
-    error: jax.Array
-    bound: jax.Array
-    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count
-
-
-class TopVectors(NamedTuple):
-    """What :func:`tracked_norms` goes on from.
-
-    Attributes:
-        vectors: Orthonormal, ``[..., M, TOP]``, the best one first.
-        squared_norm: ||W||_F^2 of the step that they are from, ``[...]``.
-        lambda_max: Likewise.
-    """
-
-    vectors: jax.Array
-    squared_norm: jax.Array
-    lambda_max: jax.Array
-
-
 def no_vectors(W: jax.Array) -> jax.Array:
     """Zeros ``[..., M, M]``, from which :func:`tracked_eigenvalues` begins with a decomposition."""
     W = tall(as_matrices(W))
     return jnp.zeros((*W.shape[:-2], W.shape[-1], W.shape[-1]), W.dtype)
-
-
-def no_top_vectors(W: jax.Array) -> TopVectors:
-    """Zeros, from which :func:`tracked_norms` begins with vectors of its own."""
-    W = tall(as_matrices(W))
-    batch = W.shape[:-2]
-    vectors = jnp.zeros((*batch, W.shape[-1], min(TOP, W.shape[-1])), W.dtype)
-    return TopVectors(vectors, jnp.zeros(batch, W.dtype), jnp.zeros(batch, W.dtype))
 
 
 def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -114,111 +65,6 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
     floor = RESOLUTION * jnp.finfo(values.dtype).eps * jnp.max(values, axis=-1, keepdims=True)
     values = jnp.where(values < floor, 0, values)
     return jnp.sort(values, axis=-1, descending=True), V
-
-
-def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array, TopVectors]:
-    """Squared Frobenius norm and lambda_max by a step of locally optimal conjugate gradients.
-
-    The best vector of the span of V, and for the next step: the few best, and the residuals and
-    last moves of the first of these. For the same two passes over W, power iteration would lose the
-    way where another eigenvalue rises to the top.
-
-    More steps follow while the residual is above its bound. Where a norm is far from what it was,
-    or nothing is known, they begin with random vectors: those of another matrix may be exact
-    eigenvectors of this one, of other eigenvalues, which no residual tells.
-
-    Args:
-        W: Matrices ``[..., rows, cols]``.
-        last: What the last step left.
-
-    Returns:
-        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and what is left.
-
-    References:
-        Knyazev, Toward the optimal preconditioned eigensolver (LOBPCG), 2001.
-    """
-    W = tall(as_matrices(W))
-    constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
-    squared_norm = jnp.sum(W * W, axis=(-2, -1))
-    last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
-    known_norm = sharding.everywhere(jax.lax.stop_gradient(squared_norm), mesh)
-    changed = _has_jumped(known_norm, last.squared_norm)
-
-    def climb(state: Climb) -> Climb:
-        if mesh is not None:
-            images = sharding.gram_times(constant, state.vectors)
-            best, vectors, known, errors = sharding.spread(_climb, state.vectors, images, mesh=mesh)
-        else:
-            WV = _product(constant, state.vectors)
-            images = _product(_transpose(constant), WV)
-            S = _product(_transpose(WV), WV)
-            best, vectors, known, errors = _climb(state.vectors, images, S)
-        lost = (state.count == 0) & (changed | _has_jumped(known, last.lambda_max))
-        vectors = jax.lax.cond(
-            anywhere(jnp.any(lost)), lambda: _restarted(vectors, lost), lambda: vectors
-        )
-        bound = jnp.where(lost, MAX_ERROR_AT_START, state.bound)
-        # Any that is kept may be the best at the next step: at a start all are to be known.
-        error = jnp.where(bound < MAX_ERROR, jnp.max(errors, axis=-1), errors[..., 0])
-        error = jnp.where(lost, jnp.inf, error)
-        return Climb(vectors, best, error, bound, state.count + 1)
-
-    def is_unsettled(state: Climb) -> jax.Array:
-        above = jnp.any(state.error > state.bound)  # false of NaN
-        return anywhere(above) & (state.count < MAX_CLIMBS)
-
-    unknown = jnp.full_like(last.lambda_max, jnp.inf)
-    bound = jnp.full_like(last.lambda_max, MAX_ERROR)
-    start = Climb(last.vectors, last.vectors[..., :1], unknown, bound, jnp.zeros((), int))
-    end = jax.lax.while_loop(is_unsettled, climb, start)
-    if mesh is not None:
-        squared = sharding.squared_column_norms(constant, end.best)
-        top = along(W, squared, end.best)[..., 0]
-    else:
-        Wx = _product(W, end.best)
-        top = jnp.sum(Wx * Wx, axis=(-2, -1))
-    return squared_norm, top, TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
-
-
-def _has_jumped(value: jax.Array, last: jax.Array) -> jax.Array:
-    return ~(jnp.abs(value - last) <= MAX_JUMP * last)  # true of NaN
-
-
-def _restarted(vectors: jax.Array, lost: jax.Array) -> jax.Array:
-    """Random vectors in place of those that are lost."""
-    *_, size, num = vectors.shape
-    fresh = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, num), vectors.dtype))[0]
-    return jnp.where(
-        jnp.broadcast_to(lost[..., None, None], vectors.shape),
-        jnp.broadcast_to(fresh, vectors.shape),
-        vectors,
-    )
-
-
-def _climb(
-    V: jax.Array, XV: jax.Array, S: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The best vector in the span of V, and the span for the next step.
-
-    Also what the first of V says lambda_max is, and the residuals of the best, relative to it.
-    """
-    S = _product(_transpose(V), XV) if S is None else S
-    values, ritz = eigh(S)
-    values, ritz = values[..., ::-1], ritz[..., ::-1]
-    best = _product(V, ritz[..., :KEPT])
-    followed = ritz[..., :FOLLOWED]
-    residuals = _product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
-    moves = _product(V[..., KEPT:], followed[..., KEPT:, :])
-    columns = (best, _normalized(residuals), _normalized(moves))
-    errors, top = jnp.linalg.norm(residuals, axis=-2), values[..., :1]
-    errors = jnp.where(top > 0, errors / jnp.where(top > 0, top, 1), 0)
-    span = orthonormal(jnp.concatenate(columns, axis=-1))
-    return best[..., :1], span, S[..., 0, 0], errors
-
-
-def _normalized(columns: jax.Array) -> jax.Array:
-    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
-    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
 
 
 def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:

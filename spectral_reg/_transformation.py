@@ -2,6 +2,7 @@
 
 import operator
 import warnings
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import optax
 from . import _sharding as sharding
 from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
+from ._follow_layers import follow_layers
 from ._hyperparameters import unpacked
 from ._layers import Conv, check_conv
 from ._optax_state import (
@@ -23,13 +25,20 @@ from ._optax_state import (
     zeros_of,
     zeros_where,
 )
-from ._penalty import layer_values, total_of
+from ._penalty import total_of
 from ._reading import Selection, read_tree, select_layers
 from ._reparametrized import by_source
-from ._spectral_metric import Metric, check_metric, function_of_eigenvalues, metric_name, resolved
+from ._spectral_metric import (
+    Metric,
+    NormMetric,
+    check_metric,
+    function_of_eigenvalues,
+    metric_name,
+    resolved,
+)
 from ._stacks import anywhere
 from ._strength import Strength, check_strength, strengths_at
-from ._tracked_penalty import Vectors, no_tracking, tracked_values
+from ._tracked_penalty import Vectors, check_tail, no_tracking
 from ._trees import Mask, PyTree, named_leaves, path_name
 
 Leaves = dict[str, jax.Array]
@@ -70,7 +79,12 @@ def add_spectral_penalty(
         tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
             vectors in the state and follows them with products alone: by conjugate gradients for
             metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
-            with a decomposition only where the weights have moved too far in one step.
+            with a decomposition only where the weights have moved too far in one step; or
+            ``"tail"``, which keeps those of the largest eigenvalues alone, twice as many as the
+            metric says by its ``fraction`` that it reads, and follows them by block power
+            iteration: for matrices too large for the others. A metric of the whole spectrum is
+            refused; where twice the tail is the whole spectrum, it is decomposed, and the state has
+            no vectors. The vectors of a norm move at every step, whatever ``every`` says.
             Tracked eigenvalues below 2e-7 of the largest count as zeros. The first step starts the
             tracking, and so does one with other weights, as from a checkpoint, or with finite ones
             again: it costs more. Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, alpha
@@ -111,29 +125,27 @@ def add_spectral_penalty(
     check_strength(strength)
     check_conv(conv)
     every = check_every(every)
-    if tracking not in ("exact", "warm"):
-        raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
-    if tracking == "warm" and isinstance(conv, ConvOperator):
+    if tracking not in ("exact", "warm", "tail"):
+        raise ValueError(f"tracking is {tracking!r}; expected exact, warm or tail")
+    is_tracked = tracking != "exact"
+    if is_tracked and isinstance(conv, ConvOperator):
         raise ValueError(
-            f"tracking is 'warm' and conv is conv_operator{conv.size}, whose spectrum is not "
+            f"tracking is {tracking!r} and conv is conv_operator{conv.size}, whose spectrum is not "
             "tracked; expected tracking='exact', with every=10 where the cost matters"
         )
-    if tracking == "warm" or isinstance(conv, ConvOperator) or conv == "pooled":
+    if is_tracked or isinstance(conv, ConvOperator) or conv == "pooled":
         function_of_eigenvalues(metric)  # refuses a plain function
     metric, name_of_metric = resolved(metric), metric_name(metric)
+    if tracking == "tail":
+        check_tail(metric)
     is_held = isinstance(every, jax.Array) or every > 1
+    # Those of a norm cost two passes over W: on the steps between they move, the gradient waits.
+    is_moving = is_tracked and isinstance(metric, NormMetric)
 
     def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
-        is_tracked = leaves and tracking == "warm"
-        return no_tracking(leaves, metric, conv, axes) if is_tracked else {}
+        return no_tracking(leaves, metric, conv, axes, tracking) if leaves and is_tracked else {}
 
-    def values_of(leaves: Leaves, vectors: Vectors, axes: ResolvedAxes) -> tuple[Leaves, Vectors]:
-        if not leaves:
-            return {}, vectors
-        if tracking == "warm":
-            return tracked_values(leaves, vectors, metric, conv, axes)
-        mask = dict.fromkeys(leaves, True)
-        return layer_values(leaves, metric, mask=mask, conv=conv, axes=axes), vectors
+    follow = partial(follow_layers, metric=metric, conv=conv, tracking=tracking)
 
     def init(params: PyTree) -> SpectralPenaltyState:
         if is_placeholder(params):
@@ -143,14 +155,14 @@ def add_spectral_penalty(
                 penalty=jnp.zeros(()),
                 values={name_of_metric: by_path},
                 gradient=params if is_held else optax.MaskedNode(),
-                vectors=by_path if tracking == "warm" else {},
+                vectors=by_path if is_tracked else {},
             )
         leaves, axes_of = _select(params, mask, axes)
         strengths_at(strength, leaves, jnp.zeros((), jnp.int32))
 
         def results(leaves: Leaves) -> tuple[jax.Array, Leaves, Vectors]:
             vectors = start(leaves, axes_of)
-            values, _ = values_of(leaves, vectors, axes_of)
+            values, *_ = follow(leaves, vectors, axes_of, with_gradient=False)
             return total_of(values), values, vectors
 
         penalty, values, vectors = zeros_of(results, leaves)
@@ -186,12 +198,7 @@ def add_spectral_penalty(
         )
 
         def recompute() -> tuple[dict[str, Leaves], Leaves, Vectors]:
-            def total(leaves: Leaves) -> tuple[jax.Array, tuple[Leaves, Vectors]]:
-                values, vectors = values_of(leaves, state.vectors, axes_of)
-                return total_of(values), (values, vectors)
-
-            _, pull, (values, vectors) = jax.vjp(total, leaves, has_aux=True)
-            (gradient,) = pull(jnp.ones_like(state.penalty))
+            values, gradient, vectors = follow(leaves, state.vectors, axes_of)
             values = jax.tree.map(sharding.replicated, values)
             return {name_of_metric: values}, by_source(gradient), vectors
 
@@ -199,11 +206,18 @@ def add_spectral_penalty(
             held = (state.values, named_leaves(state.gradient), state.vectors)
             due = state.count % every == 0
 
+            def move() -> tuple[dict[str, Leaves], Leaves, Vectors]:
+                values, _, vectors = follow(leaves, state.vectors, axes_of, with_gradient=False)
+                values = jax.tree.map(sharding.replicated, values)
+                return {name_of_metric: values}, held[1], vectors
+
             def recompute_where_due() -> tuple[dict[str, Leaves], Leaves, Vectors]:
-                return jax.tree.map(lambda new, old: jnp.where(due, new, old), recompute(), held)
+                new = recompute()
+                last = (new[0], held[1], new[2]) if is_moving else held
+                return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, last)
 
             values, gradient, vectors = jax.lax.cond(
-                anywhere(due), recompute_where_due, lambda: held
+                anywhere(due), recompute_where_due, move if is_moving else lambda: held
             )
         else:
             values, gradient, vectors = recompute()

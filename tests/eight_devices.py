@@ -297,6 +297,48 @@ def test_forward_mode_is_refused(kind):
         jax.jvp(sr.alpha, (W,), (W,))
 
 
+TENTH = sr.spectral_metric(sr.smooth_hill(low=0.05, high=0.1))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_tail_of_a_sharded_matrix(kind):
+    check_tail({name: MATRICES[name] for name in ("rows", "columns, tall", "tensor")}, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_tail_of_every_layout(kind):
+    check_tail({**MATRICES, **STACKS}, kind)
+
+
+def check_tail(layouts, kind):
+    # Where an iteration stops depends on the last digits: not to be held against one device, but
+    # against the spectrum.
+    tree = weights(layouts)
+    transformation = sr.add_spectral_penalty(TENTH, 1.0, tracking="tail")
+    placed = on_mesh(tree, kind, layouts)
+    state, zeros = transformation.init(placed), jax.tree.map(jnp.zeros_like, placed)
+    update = jax.jit(transformation.update).lower(zeros, state, placed).compile()
+    assert_no_full_weight(update, tree)
+    for _ in range(2):
+        updates, state = update(zeros, state, placed)
+    (values,) = state.values.values()
+    value_and_gradient = jax.jit(jax.value_and_grad(lambda W: TENTH(W).sum()))
+    for name in layouts:
+        W = jnp.asarray(tree[name]["kernel"])
+        value, gradient = value_and_gradient(W)
+        assert jnp.sum(values[f"{name}/kernel"]) == pytest.approx(float(value), rel=1e-2), name
+        found = np.asarray(updates[name]["kernel"])
+        assert np.vdot(found, gradient) > 0.99 * np.linalg.norm(found) * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_sums_of_a_sharded_matrix_by_products(kind):
+    layouts = {name: MATRICES[name] for name in ("rows", "columns, tall", "uneven")}
+    for metric in (sr.nuclear_norm, sr.matrix_entropy, sr.orthogonality):
+        check(layouts, kind, sr.products_only(metric))
+
+
 SAMPLED = sr.sampled(sr.alpha, key=jax.random.key(0), num_blocks=5, size=8, aspect=1.5)
 
 

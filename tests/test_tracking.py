@@ -9,6 +9,7 @@ import pytest
 from matrices import DEGENERATE
 
 import spectral_reg as sr
+from spectral_reg import _tracked_norms as tracked_norms
 from spectral_reg import _tracking as tracking
 
 METRICS = {
@@ -79,7 +80,8 @@ def decompositions(jaxpr, conditional=False):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("alpha", {(20, True)}), ("log_stable_rank", {(tracking.TOP, False)})]
+    ("name", "expected"),
+    [("alpha", {(20, True)}), ("log_stable_rank", {(tracked_norms.TOP, False)})],
 )
 def test_decomposes_the_matrix_only_to_refresh(name, expected):
     params = next(drift((30, 20), 1))

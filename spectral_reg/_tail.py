@@ -1,0 +1,267 @@
+"""The largest eigenvalues followed from step to step by block power iteration."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import _sharding as sharding
+from ._blocks import HIGHEST
+from ._eigenvalues import along, as_matrices, eigenvalues, tall
+from ._stacks import anywhere, eigh, in_turn, orthonormal
+
+# Root mean square over the tail of the angle between a Ritz vector and the eigenvector that it is
+# for, as its residual and the gap to what is not followed tell: past it another iteration follows.
+# The gradient's cosine is about 1 - angle^2 / 2.
+MAX_ANGLE = 0.03
+# Likewise the mean error of ln(lambda), of second order, over what it is in the tail from end to
+# end: about the relative error of alpha - 1.
+MAX_ERROR = 1e-3
+# Where an iteration was not enough, others follow until the error is this much of what is allowed:
+# what begins near the bound comes back to it.
+AFTER_START = 0.05
+MAX_ITERATIONS = 40
+# Gaps below this, relative to the eigenvalue, count as this: of eigenvalues so near to those that
+# are not followed, it makes no difference which are.
+LEAST_GAP = 0.05
+# Random vectors among the followed: a direction that rises from nothing is found by these.
+NUM_PROBES = 2
+# How far the largest eigenvalue may move between two steps of training before the vectors count as
+# those of another matrix, of which they may be exact eigenvectors that no residual tells.
+MAX_JUMP = 0.5
+# Of Cholesky's factor, below which the columns are too nearly dependent for it.
+LEAST_PIVOT = 0.1
+
+
+class Tail(NamedTuple):
+    """What :func:`tracked_tail` goes on from.
+
+    Attributes:
+        vectors: Orthonormal, ``[..., M, K]``, those of the largest eigenvalues first. K is 0 where
+            so much of the spectrum is wanted that it is decomposed instead.
+        lambda_max: The largest eigenvalue that they gave, ``[...]``.
+        error: What is left between them and the eigenvectors, over what is allowed, ``[...]``:
+            above 1 the tail has been lost for this step.
+        num_iterations: Of the last step, ``[...]``: 1, unless it had to start again.
+    """
+
+    vectors: jax.Array
+    lambda_max: jax.Array
+    error: jax.Array
+    num_iterations: jax.Array
+
+
+class _Iteration(NamedTuple):
+    vectors: jax.Array  # to iterate next
+    ritz_vectors: jax.Array
+    ritz_values: jax.Array
+    error: jax.Array
+    allowed: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count
+
+
+def no_tail(W: jax.Array, num_tail: int) -> Tail:
+    """Zeros, from which :func:`tracked_tail` begins with random vectors."""
+    W = tall(as_matrices(W))
+    batch, size = W.shape[:-2], W.shape[-1]
+    followed = num_followed(num_tail, size)
+    nothing = jnp.zeros(batch, W.dtype)
+    return Tail(
+        jnp.zeros((*batch, size, followed if followed < size else 0), W.dtype),
+        nothing,
+        nothing,
+        jnp.zeros(batch, jnp.int32),
+    )
+
+
+def num_followed(num_tail: int, size: int) -> int:
+    """How many vectors carry a tail: as many again as it has, with some room for a short one."""
+    return min(size, max(2 * num_tail, num_tail + 8))
+
+
+def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Tail]:
+    r"""The largest eigenvalues of W^T W from the singular vectors of a slightly different W.
+
+    Rayleigh and Ritz on the span of V, and for the next step one power iteration of it:
+
+    .. math:: (W V)^T W V = R \Theta R^T, \quad u_i = V r_i, \quad
+        V \leftarrow \mathrm{orth}(W^T W V R \Theta^{-1})
+
+    What the span lacks of u_i follows from its residual, and where that is too much the iteration
+    goes on with the same W; so it does from random vectors where nothing is known, or where the
+    largest eigenvalue is far from what it was.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+        last: What the last step left. Where it has no vectors, W is decomposed.
+        num_tail: How many eigenvalues, k.
+
+    Returns:
+        Eigenvalues ``[..., M]``, descending and differentiable in ``W`` but for the zeros in place
+        of those that come after the first k; and what is left.
+
+    References:
+        Rutishauser, Simultaneous iteration method for symmetric matrices, 1970.
+    """
+    W = tall(as_matrices(W))
+    if last.vectors.shape[-1] == 0:
+        return eigenvalues(W), last
+    constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
+    last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
+    improve = partial(_improve, num_tail=num_tail)
+    if mesh is None:
+        search = in_turn(
+            lambda W, V, known: _search(
+                lambda V: _product(_transpose(W), _product(W, V)), improve, V, known[..., 0, 0]
+            )
+        )
+        end = search(constant, last.vectors, last.lambda_max[..., None, None])
+    else:
+        end = _search(
+            partial(sharding.gram_times, constant),
+            partial(sharding.spread, improve, mesh=mesh),
+            last.vectors,
+            last.lambda_max,
+        )
+    U = end.ritz_vectors[..., :num_tail]
+    if mesh is None:
+        values = _along(W, U)
+    else:
+        values = along(W, sharding.squared_column_norms(constant, U), U)
+    tail = Tail(end.vectors, end.ritz_values[..., 0], end.error, end.count)
+    others = [(0, 0)] * (values.ndim - 1) + [(0, W.shape[-1] - num_tail)]
+    spectrum = jnp.pad(jnp.sort(values, axis=-1, descending=True), others)
+    return spectrum, jax.lax.stop_gradient(tail)
+
+
+def _search(
+    times_gram: Callable[[jax.Array], jax.Array],
+    improve: Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]],
+    V: jax.Array,
+    known: jax.Array,
+) -> _Iteration:
+    batch = V.shape[:-2]
+
+    def iterate(state: _Iteration) -> _Iteration:
+        V, U, values, error, before = improve(state.vectors, times_gram(state.vectors))
+        # Of vectors that are not there this is 0, and after a step that was not finite NaN.
+        jumped = jnp.abs(before - known) > MAX_JUMP * known
+        lost = (state.count == 0) & jumped & (known > 0)
+        V = jax.lax.cond(anywhere(jnp.any(lost)), lambda: _restarted(V, lost), lambda: V)
+        error = jnp.where(lost, jnp.inf, error)
+        allowed = jnp.where(error > state.allowed, AFTER_START, state.allowed)
+        return _Iteration(V, U, values, error, allowed, state.count + 1)
+
+    def is_unsettled(state: _Iteration) -> jax.Array:
+        above = jnp.any(state.error > state.allowed)  # false of NaN
+        return anywhere(above) & (jnp.max(state.count) < MAX_ITERATIONS)
+
+    is_nothing = ~(jnp.sum(V * V, axis=(-2, -1)) > V.shape[-1] / 2)  # true of NaN
+    V = jax.lax.cond(anywhere(jnp.any(is_nothing)), lambda: _restarted(V, is_nothing), lambda: V)
+    start = _Iteration(
+        V,
+        jnp.zeros_like(V),
+        jnp.zeros((*batch, V.shape[-1]), V.dtype),
+        jnp.full(batch, jnp.inf, V.dtype),
+        jnp.ones(batch, V.dtype),
+        jnp.zeros(batch, jnp.int32),
+    )
+    return jax.lax.while_loop(is_unsettled, iterate, start)
+
+
+def _restarted(V: jax.Array, lost: jax.Array) -> jax.Array:
+    """Random vectors in place of those that are lost."""
+    fresh = orthonormal(jax.random.normal(jax.random.key(0), V.shape[-2:], V.dtype))
+    where = jnp.broadcast_to(lost[..., None, None], V.shape)
+    return jnp.where(where, jnp.broadcast_to(fresh, V.shape), V)
+
+
+def _improve(
+    V: jax.Array, XV: jax.Array, *, num_tail: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The vectors to iterate next, Ritz vectors and values, their error, and lambda_max before."""
+    S = _product(_transpose(V), XV)
+    values, R = eigh(S)
+    values, R = values[..., ::-1], R[..., ::-1]
+    U, XU = _product(V, R), _product(XV, R)
+    residuals = jnp.sum(jnp.square(XU - U * values[..., None, :]), axis=-2)[..., :num_tail]
+    tail, border = values[..., :num_tail], values[..., -1:]
+    gaps = jnp.maximum(tail - border, LEAST_GAP * tail)
+    zero = gaps <= 0
+    gaps, tail = jnp.where(zero, 1, gaps), jnp.where(zero, 1, tail)
+    angles = jnp.sqrt(jnp.mean(jnp.where(zero, 0, residuals / gaps**2), axis=-1))
+    shifts = jnp.mean(jnp.where(zero, 0, residuals / (gaps * tail)), axis=-1)
+    spread = jnp.maximum(jnp.log(tail[..., 0] / tail[..., -1]), LEAST_GAP)
+    error = jnp.maximum(angles / MAX_ANGLE, shifts / (MAX_ERROR * spread))
+    return _orthonormal(_with_probes(_normalized(XU))), U, values, error, S[..., 0, 0]
+
+
+def _with_probes(columns: jax.Array) -> jax.Array:
+    """Random vectors in place of the last, orthogonal to what the others were."""
+    probes = jax.random.normal(jax.random.key(1), (columns.shape[-2], NUM_PROBES), columns.dtype)
+    probes = jnp.broadcast_to(probes, (*columns.shape[:-1], NUM_PROBES))
+    kept = columns[..., :-NUM_PROBES]
+    probes = probes - _product(kept, _product(_transpose(kept), probes))
+    return jnp.concatenate([kept, _normalized(probes)], axis=-1)
+
+
+def _orthonormal(columns: jax.Array) -> jax.Array:
+    """An orthonormal basis of unit columns that are nearly one, by Cholesky's factor."""
+    factor = _cholesky(_product(_transpose(columns), columns))
+    # Ritz vectors after one iteration are orthogonal up to their residuals: only where these are
+    # all there is, such as of the first random vectors, does it take Householder's reflections.
+    smallest = jnp.min(jnp.diagonal(factor, axis1=-2, axis2=-1), axis=-1)
+    unusable = ~jnp.all(smallest > LEAST_PIVOT)  # true of NaN
+    return jax.lax.cond(
+        anywhere(unusable),
+        lambda: orthonormal(columns),
+        lambda: _product(columns, _transpose(_inverse(factor))),
+    )
+
+
+def _cholesky(G: jax.Array) -> jax.Array:
+    return in_turn(lambda G: jnp.linalg.cholesky(G, symmetrize_input=False))(G)
+
+
+def _inverse(factor: jax.Array) -> jax.Array:
+    def inverse(factor: jax.Array) -> jax.Array:
+        eye = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+        return jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+
+    return in_turn(inverse)(factor)
+
+
+@jax.custom_vjp
+def _along(W: jax.Array, U: jax.Array) -> jax.Array:
+    """||W u_i||^2 ``[..., k]``, with the derivative 2 (W u_i)^T dW u_i."""
+    return _along_forward(W, U)[0]
+
+
+def _along_forward(W: jax.Array, U: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    WU = _product(W, U)
+    return jnp.sum(WU * WU, axis=-2), (WU, U)
+
+
+def _along_backward(
+    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, None]:
+    WU, U = saved
+    return _product(2 * WU * cotangent[..., None, :], _transpose(U)), None
+
+
+_along.defvjp(_along_forward, _along_backward)
+
+
+def _normalized(columns: jax.Array) -> jax.Array:
+    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
+    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
+
+
+def _product(A: jax.Array, B: jax.Array) -> jax.Array:
+    return jnp.matmul(A, B, precision=HIGHEST)
+
+
+def _transpose(A: jax.Array) -> jax.Array:
+    return jnp.swapaxes(A, -1, -2)

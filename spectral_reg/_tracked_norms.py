@@ -1,0 +1,184 @@
+"""The largest singular value followed from step to step by conjugate gradients."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import _sharding as sharding
+from ._blocks import HIGHEST
+from ._eigenvalues import along, as_matrices, tall
+from ._stacks import anywhere, eigh, orthonormal
+
+# Vectors iterated for lambda_max: the KEPT best, and for the FOLLOWED best of them the residual and
+# the last move. One alone loses the way for tens of steps where two eigenvalues cross at the top,
+# and a penalty on the top brings them together.
+KEPT, FOLLOWED = 8, 4
+TOP = KEPT + 2 * FOLLOWED
+# Eigenvalues within this of the largest, relative to it, share its derivative: which of them is the
+# largest changes at every step of training, and a descent on one alone lets the others rise.
+CLUSTER = 0.02
+
+# Relative residual of the top vector past which another such step follows, and how far a norm may
+# move between two steps of training before the vectors count as those of another matrix.
+MAX_ERROR = 0.02
+MAX_ERROR_AT_START = 1e-3
+MAX_CLIMBS = 100
+MAX_JUMP = 0.5
+
+
+class Climb(NamedTuple):
+    """A state of the search for the top: vectors, the best one, its error and bound, and steps."""
+
+    vectors: jax.Array
+    best: jax.Array
+    error: jax.Array
+    bound: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count
+
+
+class TopVectors(NamedTuple):
+    """What :func:`tracked_norms` goes on from.
+
+    Attributes:
+        vectors: Orthonormal, ``[..., M, TOP]``, the best one first.
+        squared_norm: ||W||_F^2 of the step that they are from, ``[...]``.
+        lambda_max: Likewise.
+    """
+
+    vectors: jax.Array
+    squared_norm: jax.Array
+    lambda_max: jax.Array
+
+
+def no_top_vectors(W: jax.Array) -> TopVectors:
+    """Zeros, from which :func:`tracked_norms` begins with vectors of its own."""
+    W = tall(as_matrices(W))
+    batch = W.shape[:-2]
+    vectors = jnp.zeros((*batch, W.shape[-1], min(TOP, W.shape[-1])), W.dtype)
+    return TopVectors(vectors, jnp.zeros(batch, W.dtype), jnp.zeros(batch, W.dtype))
+
+
+def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array, TopVectors]:
+    """Squared Frobenius norm and lambda_max by a step of locally optimal conjugate gradients.
+
+    The best vector of the span of V, and for the next step: the few best, and the residuals and
+    last moves of the first of these. For the same two passes over W, power iteration would lose the
+    way where another eigenvalue rises to the top.
+
+    Eigenvalues next to the largest share its derivative, as a softmax of their distance over 2 % of
+    it has them: that is one of the subgradients where they are equal.
+
+    More steps follow while the residual is above its bound. Where a norm is far from what it was,
+    or nothing is known, they begin with random vectors: those of another matrix may be exact
+    eigenvectors of this one, of other eigenvalues, which no residual tells.
+
+    Args:
+        W: Matrices ``[..., rows, cols]``.
+        last: What the last step left.
+
+    Returns:
+        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and what is left.
+
+    References:
+        Knyazev, Toward the optimal preconditioned eigensolver (LOBPCG), 2001.
+    """
+    W = tall(as_matrices(W))
+    constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
+    squared_norm = jnp.sum(W * W, axis=(-2, -1))
+    last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
+    known_norm = sharding.everywhere(jax.lax.stop_gradient(squared_norm), mesh)
+    changed = _has_jumped(known_norm, last.squared_norm)
+
+    def climb(state: Climb) -> Climb:
+        if mesh is not None:
+            images = sharding.gram_times(constant, state.vectors)
+            best, vectors, known, errors = sharding.spread(_climb, state.vectors, images, mesh=mesh)
+        else:
+            WV = _product(constant, state.vectors)
+            images = _product(_transpose(constant), WV)
+            S = _product(_transpose(WV), WV)
+            best, vectors, known, errors = _climb(state.vectors, images, S)
+        lost = (state.count == 0) & (changed | _has_jumped(known, last.lambda_max))
+        vectors = jax.lax.cond(
+            anywhere(jnp.any(lost)), lambda: _restarted(vectors, lost), lambda: vectors
+        )
+        bound = jnp.where(lost, MAX_ERROR_AT_START, state.bound)
+        # Any that is followed may be the best at the next step: at a start all are to be known.
+        error = jnp.where(bound < MAX_ERROR, jnp.max(errors, axis=-1), errors[..., 0])
+        error = jnp.where(lost, jnp.inf, error)
+        return Climb(vectors, best, error, bound, state.count + 1)
+
+    def is_unsettled(state: Climb) -> jax.Array:
+        above = jnp.any(state.error > state.bound)  # false of NaN
+        return anywhere(above) & (state.count < MAX_CLIMBS)
+
+    unknown = jnp.full_like(last.lambda_max, jnp.inf)
+    bound = jnp.full_like(last.lambda_max, MAX_ERROR)
+    start = Climb(last.vectors, last.vectors[..., :KEPT], unknown, bound, jnp.zeros((), int))
+    end = jax.lax.while_loop(is_unsettled, climb, start)
+    if mesh is not None:
+        values = along(W, sharding.squared_column_norms(constant, end.best), end.best)
+    else:
+        WV = _product(W, end.best)
+        values = jnp.sum(WV * WV, axis=-2)
+    top = _largest(values)
+    return squared_norm, top, TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
+
+
+def _largest(values: jax.Array) -> jax.Array:
+    """The first of the values, with a derivative that those next to it share."""
+    constant = jax.lax.stop_gradient(values)
+    top = jnp.max(constant, axis=-1, keepdims=True)
+    below = (constant - top) / (CLUSTER * jnp.where(top > 0, top, 1))
+    shares = jax.nn.softmax(below, axis=-1)
+    return top[..., 0] + jnp.sum(shares * (values - constant), axis=-1)
+
+
+def _has_jumped(value: jax.Array, last: jax.Array) -> jax.Array:
+    return ~(jnp.abs(value - last) <= MAX_JUMP * last)  # true of NaN
+
+
+def _restarted(vectors: jax.Array, lost: jax.Array) -> jax.Array:
+    """Random vectors in place of those that are lost."""
+    *_, size, num = vectors.shape
+    fresh = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, num), vectors.dtype))[0]
+    return jnp.where(
+        jnp.broadcast_to(lost[..., None, None], vectors.shape),
+        jnp.broadcast_to(fresh, vectors.shape),
+        vectors,
+    )
+
+
+def _climb(
+    V: jax.Array, XV: jax.Array, S: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The best vectors in the span of V, and the span for the next step.
+
+    Also what the first of V says lambda_max is, and the residuals of the best, relative to it.
+    """
+    S = _product(_transpose(V), XV) if S is None else S
+    values, ritz = eigh(S)
+    values, ritz = values[..., ::-1], ritz[..., ::-1]
+    best = _product(V, ritz[..., :KEPT])
+    followed = ritz[..., :FOLLOWED]
+    residuals = _product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
+    moves = _product(V[..., KEPT:], followed[..., KEPT:, :])
+    columns = (best, _normalized(residuals), _normalized(moves))
+    errors, top = jnp.linalg.norm(residuals, axis=-2), values[..., :1]
+    errors = jnp.where(top > 0, errors / jnp.where(top > 0, top, 1), 0)
+    span = orthonormal(jnp.concatenate(columns, axis=-1))
+    return best, span, S[..., 0, 0], errors
+
+
+def _normalized(columns: jax.Array) -> jax.Array:
+    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
+    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
+
+
+def _product(A: jax.Array, B: jax.Array) -> jax.Array:
+    return jnp.matmul(A, B, precision=HIGHEST)
+
+
+def _transpose(A: jax.Array) -> jax.Array:
+    return jnp.swapaxes(A, -1, -2)
