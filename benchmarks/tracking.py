@@ -32,6 +32,7 @@ METRICS = {
     "alpha": (sr.alpha, 0.02),
     "log_stable_rank": (sr.log_stable_rank, 0.1),
     "spectral_norm": (sr.spectral_norm, 0.01),
+    "top tenth": (sr.spectral_metric(sr.smooth_hill(low=0.02, high=0.1)), 0.02),
 }
 RUNS = [
     ("alpha", {"tracking": "warm"}),
@@ -39,6 +40,7 @@ RUNS = [
     ("alpha", {"tracking": "warm", "every": 5}),
     ("log_stable_rank", {"tracking": "warm"}),
     ("spectral_norm", {"tracking": "warm"}),
+    ("top tenth", {"tracking": "tail"}),
 ]
 
 
@@ -72,7 +74,7 @@ def train(
     compared: dict[str, list[list[tuple[float, float]]]] = {layer: [[], []] for layer in LAYERS}
     for count in tqdm(range(num_steps), desc=f"{name} {options}", leave=False):
         is_held = count % 10 == 9 and "every" in options
-        if (count % 10 == 0 or is_held) and options.get("tracking") == "warm":
+        if (count % 10 == 0 or is_held) and "tracking" in options:
             zeros = jax.tree.map(jnp.zeros_like, state.params)
             for layer, update, held in zip(LAYERS, alone, state.opt_state, strict=False):
                 updates, after = update(zeros, held, state.params)

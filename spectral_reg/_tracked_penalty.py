@@ -35,7 +35,7 @@ def check_tail(metric: Metric) -> None:
 
 
 def no_tracking(
-    leaves: dict[str, jax.Array], metric: Metric, conv: Conv, axes: Axes, tracking: str
+    leaves: dict[str, jax.Array], metric: Metric, conv: Conv, axes: Axes, tracking: str = "warm"
 ) -> Vectors:
     """What tracking begins with, by path: zeros, from which it starts by itself."""
     metric = resolved(metric)
@@ -56,7 +56,7 @@ def tracked_values(
     metric: Metric,
     conv: Conv,
     axes: Axes,
-    tracking: str,
+    tracking: str = "warm",
 ) -> tuple[dict[str, jax.Array], Vectors]:
     """The metric of each layer from the vectors of the last step, and the vectors of this one."""
     metric = resolved(metric)
