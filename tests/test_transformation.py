@@ -174,7 +174,7 @@ def test_each_penalty_lowers_its_metric():
         ({"strength": np.inf}, "strength is inf"),
         ({"every": 0}, "every is 0; expected a whole number of at least 1"),
         ({"every": 1.5}, "every is 1.5"),
-        ({"tracking": "cold"}, "tracking is 'cold'; expected exact or warm"),
+        ({"tracking": "cold"}, "tracking is 'cold'; expected exact, warm or tail"),
     ],
 )
 def test_bad_arguments(arguments, message):
