@@ -15,8 +15,8 @@ from ._layers import Layer, read_layers
 from ._optax_state import check_updates, is_placeholder
 from ._reading import Selection, select_layers
 from ._reparametrized import Reparametrized
-from ._tracked_penalty import Vectors
 from ._tracked_norms import no_top_vectors, tracked_norms
+from ._tracked_penalty import Vectors
 from ._trees import Mask, PyTree, path_name
 
 Kind = Literal["frobenius", "spectral"]
