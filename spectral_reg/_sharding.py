@@ -140,7 +140,14 @@ def _lay_out(array: jax.Array, mesh: AbstractMesh, spec: PartitionSpec) -> jax.A
 
 def everywhere(array: jax.Array, mesh: AbstractMesh | None) -> jax.Array:
     """The array whole on every device of the mesh of W, if W lies on one."""
-    return array if mesh is None else _lay_out(array, mesh, PartitionSpec())
+    if mesh is None:
+        return array
+    if _is_explicit(mesh):
+        return _lay_out(array, mesh, PartitionSpec())
+    if not isinstance(array, jax.core.Tracer):
+        return array
+    # The compiler would choose for each step anew, and a step's state must lie as the last one's.
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
 
 
 def replicated(array: jax.Array) -> jax.Array:

@@ -123,7 +123,8 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
         WV = _product(W, end.best)
         values = jnp.sum(WV * WV, axis=-2)
     top = _largest(values)
-    return squared_norm, top, TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
+    left = TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
+    return squared_norm, top, jax.tree.map(lambda array: sharding.everywhere(array, mesh), left)
 
 
 def _largest(values: jax.Array) -> jax.Array:
