@@ -8,6 +8,7 @@ from benchmarks import accelerator
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("promoted_types")
 def test_runs_and_goes_on(tmp_path, capsys):
     accelerator.main(["--out", str(tmp_path), "--smallest"])
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}

@@ -8,7 +8,7 @@ import pytest
 import spectral_reg as sr
 from examples.training import language_model
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
+pytestmark = pytest.mark.usefixtures("quick_to_compile", "promoted_types")
 
 
 @pytest.mark.usefixtures("promoted_types")
