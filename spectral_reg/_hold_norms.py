@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ._axes_argument import Axes, ResolvedAxes
@@ -233,4 +234,4 @@ def _largest(top: jax.Array, num_batch: int) -> jax.Array:
 
 
 def _wide(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return leaf.astype(np.promote_types(leaf.dtype, jnp.float32))

@@ -107,7 +107,7 @@ def factors_of(
     known = counts > 0
     means = totals / jnp.maximum(counts, 1)
     # In the middle of the others: neither the least nor the largest of what the ratio sees.
-    middle = jnp.sum(jnp.where(known, means, 0)) / jnp.maximum(jnp.sum(known), 1)
+    middle = jnp.sum(jnp.where(known, means, 0)) / jnp.maximum(jnp.sum(known, dtype=means.dtype), 1)
     factors = ratio(jnp.where(known, means, middle))
     if factors.shape != means.shape:
         raise ValueError(

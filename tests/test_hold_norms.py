@@ -69,6 +69,7 @@ def trained(kind, steps):
 
 # The largest singular value is followed, not decomposed.
 @pytest.mark.parametrize(("kind", "tolerance"), [("frobenius", 1e-6), ("spectral", 3e-5)])
+@pytest.mark.usefixtures("promoted_types")
 def test_norms_stay_over_a_hundred_steps_or_follow_a_recorded_run(kind, tolerance):
     params, free, held, replay = trained(kind, 100)
     for name, start in direct_norms(params, kind).items():

@@ -180,6 +180,7 @@ def test_a_layer_without_a_finite_metric_has_the_factor_1_and_is_counted(bad):
     ],
     ids=["adamw", "decoupled", "muon", "MultiSteps", "masked"],
 )
+@pytest.mark.usefixtures("promoted_types")
 def test_composes_and_resumes_bit_for_bit(optimizer):
     ratio = sr.linear_ratio(LOW, HIGH)
     optimizer = optimizer(
@@ -205,6 +206,7 @@ def test_composes_and_resumes_bit_for_bit(optimizer):
     assert jax.tree.structure(mapped) == jax.tree.structure(state)
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_an_nnx_optimizer_takes_it():
     class Model(nnx.Module):
         def __init__(self, rngs):

@@ -78,6 +78,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+@pytest.mark.usefixtures("promoted_types")
 def test_values_are_found_in_any_state(chain):
     params = model()
     optimizer = chain(sr.watch_spectra(sr.stable_rank))
@@ -91,6 +92,7 @@ def test_values_are_found_in_any_state(chain):
     )
 
 
+@pytest.mark.usefixtures("promoted_types")
 def test_values_are_found_in_flax_optimizers():
     network = nnx.Linear(12, 8, rngs=nnx.Rngs(0))
     chain = optax.chain(sr.watch_spectra(sr.stable_rank), optax.adam(1e-3))
