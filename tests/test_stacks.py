@@ -100,14 +100,14 @@ def decompositions_of_an_ensemble(monkeypatch, num_steps, metric, **options):
 
     monkeypatch.setattr(_stacks, "_values_and_vectors", _stacks.in_turn(counted))
     transformation = sr.add_spectral_penalty(metric, 1.0, **options)
-    params = {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((4, 24, 16)))}
+    params = {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((4, 32, 24)))}
     state = jax.vmap(transformation.init)(params)
     update = jax.jit(jax.vmap(transformation.update))
     counts = []
     for _ in range(num_steps):
         _, state = jax.block_until_ready(update(params, state, params))
         jax.effects_barrier()
-        counts.append(len([shape for shape in calls if shape == (16, 16)]))
+        counts.append(len([shape for shape in calls if shape == (24, 24)]))
         calls.clear()
     return counts
 
