@@ -86,10 +86,12 @@ def steps(
     mask: Any,
     rounds: int,
     everies: tuple[int, ...],
+    names: tuple[str, ...] = tuple(PENALTIES),
 ) -> list[Row]:
     """A training step with each penalty at each ``every``, in turns with one that has none."""
     runs = {"none": prepare(optax.identity()), "none, again": prepare(optax.identity())}
-    for name, (metric, tracking) in PENALTIES.items():
+    for name in names:
+        metric, tracking = PENALTIES[name]
         for every in everies:
             penalty = sr.add_spectral_penalty(
                 metric, 1e-4, mask=mask, tracking=tracking, every=every
@@ -199,7 +201,9 @@ def parts(smallest: bool) -> dict[str, Callable[[], list[Row]]]:
         tiny = {"num_blocks": 2, "width": 32, "context": 16}
         return {
             "spectra-24": partial(spectra, (48, 24), 2),
-            "gpt": lambda: steps("tiny GPT", transformer(2, **tiny), blocks, 1, (1, 2)),
+            "gpt": lambda: steps(
+                "tiny GPT", transformer(2, **tiny), blocks, 1, (2,), ("alpha, warm",)
+            ),
             "ensemble": partial(ensemble, 2, 2, 1),
         }
     gpt = {"num_blocks": 12, "width": 768, "context": 512, "num_heads": 12}
