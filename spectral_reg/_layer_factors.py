@@ -132,14 +132,16 @@ def factors_of(
 
 def scaled(name: str, factor: jax.Array, axes: MatrixAxes, leaf: jax.Array) -> jax.Array:
     """The leaf, each of its stacked layers times its own factor."""
+    wide = np.promote_types(leaf.dtype, factor.dtype)
+    factor = factor.astype(wide)
     if not factor.shape:
-        return (leaf * factor).astype(leaf.dtype)
+        return (leaf.astype(wide) * factor).astype(leaf.dtype)
 
     def as_stack(leaf: jax.Array) -> jax.Array:
         return arrange(name, leaf, axes)[0]
 
     stack = as_stack(leaf)
-    product = stack * factor.reshape(*factor.shape, *(1,) * (stack.ndim - factor.ndim))
+    product = stack.astype(wide) * factor.reshape(*factor.shape, *(1,) * (stack.ndim - factor.ndim))
     # To arrange is to permute: its transpose undoes it, whatever the axes are.
     (back,) = jax.linear_transpose(as_stack, leaf)(product.astype(leaf.dtype))
     return back

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ._alpha import hill
@@ -213,7 +214,9 @@ def add_decayed_weights_by_spectra(
         update: jax.Array, param: jax.Array, count: jax.Array, times: Callable[..., jax.Array]
     ) -> jax.Array:
         strength = weight_decay(count) if callable(weight_decay) else weight_decay
-        return (update + strength * times(param)).astype(update.dtype)
+        wide = np.promote_types(np.promote_types(update.dtype, param.dtype), np.float32)
+        decayed = jnp.asarray(strength, wide) * times(param).astype(wide)
+        return (update.astype(wide) + decayed).astype(update.dtype)
 
     return _by_layer_factors(
         decay, deal, metric, every, transition, mask, conv, axes, of_sources=False
