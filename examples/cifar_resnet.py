@@ -146,8 +146,10 @@ class ResNet(nnx.Module):
                 x = nnx.relu(x)  # no change where each block has ended in one
         if self.family.preactivated:
             x = nnx.relu(self.bn1(x))
-        window = (x.shape[1] // self.family.pooled_side,) * 2
-        pooled = nnx.avg_pool(x, window, window)
+        num, side, _, features = x.shape
+        pooled_side = self.family.pooled_side
+        window = side // pooled_side
+        pooled = x.reshape(num, pooled_side, window, pooled_side, window, features).mean((2, 4))
         # The dense layer counts its features as PyTorch lays them out: channels first.
         return self.linear(pooled.transpose(0, 3, 1, 2).reshape(len(x), -1))
 

@@ -12,11 +12,11 @@ from .._phase import Phase, PhaseResult, classify_phase, classify_pooled
 from .._power_laws import (
     PowerLawFit,
     compare_distributions,
-    fit_power_law,
     goodness_of_fit,
     trace_log,
     universality_class,
 )
+from .._power_laws._power_law import fit_tail
 from .._random_matrices import count_zeros
 
 # Columns that are measured when they are asked for.
@@ -60,7 +60,7 @@ def measure_spectrum(
         row["noise_edge"] = noise_edge
         fit = _fit_above(eigenvalues, noise_edge)
     else:
-        fit = fit_power_law(eigenvalues) if isinstance(result, str) else result.power_law
+        fit = fit_tail(eigenvalues) if isinstance(result, str) else result.power_law
     if "trace_log" in extras:
         known = None if isinstance(fit, str) or not fit.valid else fit
         found = trace_log(eigenvalues, known)
@@ -81,7 +81,7 @@ def _fit_above(eigenvalues: NDArray[np.float64], noise_edge: float) -> PowerLawF
     """The fit of a tail that noise has not made, or why there is none."""
     if eigenvalues.max() < noise_edge:
         return f"no eigenvalue above {noise_edge:.3g}, where the noise of quantization ends"
-    fit = fit_power_law(eigenvalues, xmin=(noise_edge, None))
+    fit = fit_tail(eigenvalues, xmin=(noise_edge, None))
     if not fit.valid:
         return f"{fit.reason}, above {noise_edge:.3g}, where the noise of quantization ends"
     return fit

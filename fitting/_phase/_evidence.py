@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._power_laws import PowerLawFit, fit_power_law
+from .._power_laws import PowerLawFit
+from .._power_laws._power_law import fit_tail
 from .._random_matrices import MarchenkoPasturFit
 from ._cuts import PhaseCuts
 
@@ -34,7 +35,7 @@ def gather_evidence(
     # spectrum has some short stretch that a power law fits.
     reach = max(outliers.size, round(count * cuts.unexplained), 2)
     reach = min(reach, count - bulk.num_zeros)
-    distance = fit_power_law(values, xmin=values[count - reach]).ks_distance
+    distance = fit_tail(values, xmin=values[count - reach]).ks_distance
     distance_cut = max(cuts.tail_distance, 1.35 / reach**0.5)
     if distance > distance_cut:
         negligible = int(np.count_nonzero(values < 1e-6 * values[-1]))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks import check_matrix, check_shape, refuse_masked, sorted_spectrum
-from .._power_laws import PowerLawFit, fit_power_law
+from .._power_laws import PowerLawFit
+from .._power_laws._power_law import fit_tail
 from .._random_matrices import MarchenkoPasturFit, fit_marchenko_pastur
 from ._cuts import PhaseCuts
 from ._evidence import gather_evidence
@@ -122,7 +123,7 @@ def classify_phase(
     """
     cuts = cuts or PhaseCuts()
     values, shape = _spectrum_and_shape(matrix_or_eigenvalues, shape)
-    bulk, tail = fit_marchenko_pastur(values, shape), fit_power_law(values)
+    bulk, tail = fit_marchenko_pastur(values, shape), fit_tail(values)
     evidence = gather_evidence(values, bulk, tail, cuts)
     phase, reasons = _decide(evidence, bulk, tail, cuts)
     margins = {

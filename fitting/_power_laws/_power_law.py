@@ -159,6 +159,19 @@ def fit_power_law(
         Clauset, Shalizi and Newman 2009, "Power-law distributions in empirical data", eq. 3.1
         (alpha), eq. 3.9 (distance), section 3.3 (xmin).
     """
+    return fit_tail(eigenvalues, xmin, xmax, min_tail, ks, warn_of_counts=True)
+
+
+def fit_tail(
+    eigenvalues: ArrayLike,
+    xmin: float | tuple[float | None, float | None] | None = None,
+    xmax: float | None = None,
+    min_tail: int = 2,
+    ks: Literal["one-sided", "two-sided"] = "one-sided",
+    *,
+    warn_of_counts: bool = False,
+) -> PowerLawFit:
+    """The fit; without a warning where the values are known to be those of a matrix."""
     if ks not in ("one-sided", "two-sided"):
         raise ValueError(f"ks is {ks!r}; expected 'one-sided' or 'two-sided'")
     spectrum = sorted_spectrum(eigenvalues)
@@ -167,8 +180,8 @@ def fit_power_law(
     if isinstance(xmin, tuple | list):
         xmin_range, xmin = checked_range(xmin, positive), None
     positive = cut(positive, xmin, xmax, min_tail)
-    if is_counts(positive):
-        warnings.warn(COUNTS, stacklevel=2)
+    if warn_of_counts and is_counts(positive):
+        warnings.warn(COUNTS, stacklevel=3)
 
     from . import _scan
 

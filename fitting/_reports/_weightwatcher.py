@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .._power_laws import fit_power_law
+from .._power_laws._power_law import fit_tail
 from ._measurements import Measurements
 from ._summary import log_alpha_norm
 
@@ -137,7 +137,7 @@ def _fit(evals: NDArray[np.float64]) -> tuple[float, float, float, float] | None
     if evals.size < 2 or evals[0] == evals[-1]:
         return None
     if evals.size >= SMALL_N_CUTOFF:
-        fit = fit_power_law(evals)
+        fit = fit_tail(evals)
         if not math.isfinite(fit.sigma):
             return None
         return fit.alpha, fit.xmin, fit.ks_distance, fit.sigma_classical
