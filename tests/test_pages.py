@@ -76,6 +76,7 @@ def test_the_pages_for_each_user_have_code():
     assert COMMANDS
 
 
+@pytest.mark.usefixtures("promoted_types")  # pages run Optax's own optimizers
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(page, in_a_folder):
     # What a page takes from its reader's own program.
