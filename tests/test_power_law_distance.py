@@ -204,17 +204,20 @@ def test_in_an_optax_chain_it_makes_a_power_law(options):
 
     @jax.jit
     def run(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+
         def step(carry, _):
-            updates, state = optimizer.update(
-                jax.tree.map(jnp.zeros_like, params), carry[1], carry[0]
-            )
-            return (optax.apply_updates(carry[0], updates), state), None
+            updates, state = optimizer.update(zeros, carry[1], carry[0])
+            params = optax.apply_updates(carry[0], updates)
+            return (params, state), metric(params["fc"]["kernel"])
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), length=300)[0][0]
+        (params, _), distances = jax.lax.scan(step, (params, optimizer.init(params)), length=300)
+        return params["fc"]["kernel"], distances
 
-    end = run(params)["fc"]["kernel"]
+    end, distances = run(params)
     assert metric(W) > 0.02
-    assert metric(end) < (3e-3 if "every" in options else 1e-4)
+    # A held gradient goes on past the law: the distance swings, so no single step decides.
+    assert np.median(distances[-100:]) < (3e-3 if "every" in options else 1e-4)
     assert sr.alpha(end, estimator=sr.rank_regression()) == pytest.approx(3, abs=0.1)
 
 
