@@ -209,16 +209,16 @@ def test_in_an_optax_chain_it_makes_a_power_law(options):
         def step(carry, _):
             updates, state = optimizer.update(zeros, carry[1], carry[0])
             params = optax.apply_updates(carry[0], updates)
-            return (params, state), metric(params["fc"]["kernel"])
+            W = params["fc"]["kernel"]
+            return (params, state), (metric(W), sr.alpha(W, estimator=sr.rank_regression()))
 
-        (params, _), distances = jax.lax.scan(step, (params, optimizer.init(params)), length=300)
-        return params["fc"]["kernel"], distances
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=300)[1]
 
-    end, distances = run(params)
+    distances, alphas = run(params)
     assert metric(W) > 0.02
-    # A held gradient goes on past the law: the distance swings, so no single step decides.
+    # A held gradient goes on past the law: both swing, so no single step decides.
     assert np.median(distances[-100:]) < (3e-3 if "every" in options else 1e-4)
-    assert sr.alpha(end, estimator=sr.rank_regression()) == pytest.approx(3, abs=0.1)
+    assert np.median(alphas[-100:]) == pytest.approx(3, abs=0.1)
 
 
 def test_pooled_convolutions_and_shapes():
