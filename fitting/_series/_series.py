@@ -18,7 +18,7 @@ class Series(MeasuredSeries):
     """The spectra of a model's checkpoints, one after the other.
 
     Attributes:
-        layers: One row a matrix and step: ``step``, and the columns of :attr:`Report.layers`.
+        layers: One row a matrix and step: ``step``, and the columns of ``Report.layers``.
         tails: Alpha at each step with tails of fixed size, a column for each share of the
             eigenvalues; what the trends of alpha are of.
         skipped: One row a tensor left out: ``step``, ``name``, ``shape``, ``reason``.
@@ -35,7 +35,7 @@ class Series(MeasuredSeries):
 
     @property
     def reading(self) -> list[str]:
-        """The series in words: what changed, what did not, and what is not to be read."""
+        """What changed, what did not, and what is not to be read, in words."""
         return [remark.text for remark in remarks(self, self.trends())]
 
     def to_html(self, path: str | Path, *, title: str = "Spectra over training") -> Path:
