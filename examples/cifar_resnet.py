@@ -213,7 +213,7 @@ def read(path: Path) -> ResNet:
 
 @nnx.jit
 def _num_right(model: ResNet, images: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.sum(model(images).argmax(-1) == labels)
+    return jnp.sum(model(images).argmax(-1) == labels.astype(int))
 
 
 def accuracy(
