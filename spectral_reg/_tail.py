@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._blocks import HIGHEST
+from ._algebra import normalized, product, transpose
 from ._eigenvalues import along, as_matrices, eigenvalues, tall
 from ._stacks import anywhere, eigh, in_turn, orthonormal
 
@@ -114,7 +114,7 @@ def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Ta
     if mesh is None:
         search = in_turn(
             lambda W, V, known: _search(
-                lambda V: _product(_transpose(W), _product(W, V)), improve, V, known[..., 0, 0]
+                lambda V: product(transpose(W), product(W, V)), improve, V, known[..., 0, 0]
             )
         )
         end = search(constant, last.vectors, last.lambda_max[..., None, None])
@@ -182,10 +182,10 @@ def _improve(
     V: jax.Array, XV: jax.Array, *, num_tail: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """The vectors to iterate next, Ritz vectors and values, their error, and lambda_max before."""
-    S = _product(_transpose(V), XV)
+    S = product(transpose(V), XV)
     values, R = eigh(S)
     values, R = values[..., ::-1], R[..., ::-1]
-    U, XU = _product(V, R), _product(XV, R)
+    U, XU = product(V, R), product(XV, R)
     residuals = jnp.sum(jnp.square(XU - U * values[..., None, :]), axis=-2)[..., :num_tail]
     tail, border = values[..., :num_tail], values[..., -1:]
     gaps = jnp.maximum(tail - border, LEAST_GAP * tail)
@@ -195,7 +195,7 @@ def _improve(
     shifts = jnp.mean(jnp.where(zero, 0, residuals / (gaps * tail)), axis=-1)
     spread = jnp.maximum(jnp.log(tail[..., 0] / tail[..., -1]), LEAST_GAP)
     error = jnp.maximum(angles / MAX_ANGLE, shifts / (MAX_ERROR * spread))
-    return _orthonormal(_with_probes(_normalized(XU))), U, values, error, S[..., 0, 0]
+    return _orthonormal(_with_probes(normalized(XU))), U, values, error, S[..., 0, 0]
 
 
 def _with_probes(columns: jax.Array) -> jax.Array:
@@ -203,13 +203,13 @@ def _with_probes(columns: jax.Array) -> jax.Array:
     probes = jax.random.normal(jax.random.key(1), (columns.shape[-2], NUM_PROBES), columns.dtype)
     probes = jnp.broadcast_to(probes, (*columns.shape[:-1], NUM_PROBES))
     kept = columns[..., :-NUM_PROBES]
-    probes = probes - _product(kept, _product(_transpose(kept), probes))
-    return jnp.concatenate([kept, _normalized(probes)], axis=-1)
+    probes = probes - product(kept, product(transpose(kept), probes))
+    return jnp.concatenate([kept, normalized(probes)], axis=-1)
 
 
 def _orthonormal(columns: jax.Array) -> jax.Array:
     """An orthonormal basis of unit columns that are nearly one, by Cholesky's factor."""
-    factor = _cholesky(_product(_transpose(columns), columns))
+    factor = _cholesky(product(transpose(columns), columns))
     # Ritz vectors after one iteration are orthogonal up to their residuals: only where these are
     # all there is, such as of the first random vectors, does it take Householder's reflections.
     smallest = jnp.min(jnp.diagonal(factor, axis1=-2, axis2=-1), axis=-1)
@@ -217,7 +217,7 @@ def _orthonormal(columns: jax.Array) -> jax.Array:
     return jax.lax.cond(
         anywhere(unusable),
         lambda: orthonormal(columns),
-        lambda: _product(columns, _transpose(_inverse(factor))),
+        lambda: product(columns, transpose(_inverse(factor))),
     )
 
 
@@ -240,7 +240,7 @@ def _along(W: jax.Array, U: jax.Array) -> jax.Array:
 
 
 def _along_forward(W: jax.Array, U: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    WU = _product(W, U)
+    WU = product(W, U)
     return jnp.sum(WU * WU, axis=-2), (WU, U)
 
 
@@ -248,20 +248,7 @@ def _along_backward(
     saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, None]:
     WU, U = saved
-    return _product(2 * WU * cotangent[..., None, :], _transpose(U)), None
+    return product(2 * WU * cotangent[..., None, :], transpose(U)), None
 
 
 _along.defvjp(_along_forward, _along_backward)
-
-
-def _normalized(columns: jax.Array) -> jax.Array:
-    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
-    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
-
-
-def _product(A: jax.Array, B: jax.Array) -> jax.Array:
-    return jnp.matmul(A, B, precision=HIGHEST)
-
-
-def _transpose(A: jax.Array) -> jax.Array:
-    return jnp.swapaxes(A, -1, -2)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._blocks import HIGHEST
+from ._algebra import normalized, product, transpose
 from ._eigenvalues import along, as_matrices, tall
 from ._stacks import anywhere, eigh, orthonormal
 
@@ -95,9 +95,9 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
             images = sharding.gram_times(constant, state.vectors)
             best, vectors, known, errors = sharding.spread(_climb, state.vectors, images, mesh=mesh)
         else:
-            WV = _product(constant, state.vectors)
-            images = _product(_transpose(constant), WV)
-            S = _product(_transpose(WV), WV)
+            WV = product(constant, state.vectors)
+            images = product(transpose(constant), WV)
+            S = product(transpose(WV), WV)
             best, vectors, known, errors = _climb(state.vectors, images, S)
         lost = (state.count == 0) & (changed | _has_jumped(known, last.lambda_max))
         vectors = jax.lax.cond(
@@ -120,7 +120,7 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
     if mesh is not None:
         values = along(W, sharding.squared_column_norms(constant, end.best), end.best)
     else:
-        WV = _product(W, end.best)
+        WV = product(W, end.best)
         values = jnp.sum(WV * WV, axis=-2)
     top = _largest(values)
     left = TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
@@ -158,28 +158,15 @@ def _climb(
 
     Also what the first of V says lambda_max is, and the residuals of the best, relative to it.
     """
-    S = _product(_transpose(V), XV) if S is None else S
+    S = product(transpose(V), XV) if S is None else S
     values, ritz = eigh(S)
     values, ritz = values[..., ::-1], ritz[..., ::-1]
-    best = _product(V, ritz[..., :KEPT])
+    best = product(V, ritz[..., :KEPT])
     followed = ritz[..., :FOLLOWED]
-    residuals = _product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
-    moves = _product(V[..., KEPT:], followed[..., KEPT:, :])
-    columns = (best, _normalized(residuals), _normalized(moves))
+    residuals = product(XV, followed) - values[..., None, :FOLLOWED] * best[..., :FOLLOWED]
+    moves = product(V[..., KEPT:], followed[..., KEPT:, :])
+    columns = (best, normalized(residuals), normalized(moves))
     errors, top = jnp.linalg.norm(residuals, axis=-2), values[..., :1]
     errors = jnp.where(top > 0, errors / jnp.where(top > 0, top, 1), 0)
     span = orthonormal(jnp.concatenate(columns, axis=-1))
     return best, span, S[..., 0, 0], errors
-
-
-def _normalized(columns: jax.Array) -> jax.Array:
-    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
-    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
-
-
-def _product(A: jax.Array, B: jax.Array) -> jax.Array:
-    return jnp.matmul(A, B, precision=HIGHEST)
-
-
-def _transpose(A: jax.Array) -> jax.Array:
-    return jnp.swapaxes(A, -1, -2)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._blocks import HIGHEST
+from ._algebra import product, transpose
 from ._eigenvalues import along, as_matrices, eigenvectors, gram, tall
 from ._stacks import anywhere, in_turn
 
@@ -70,7 +70,7 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
 def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
     def sweep(state: Sweep) -> Sweep:
         V, _, count = state
-        S = _product(_transpose(V), _product(X, V))
+        S = product(transpose(V), product(X, V))
         angles = _jacobi_angles(S)
         squares = jnp.sum(jnp.square(angles), axis=(-2, -1)) / angles.shape[-1]
         # Of vectors that are not there, or not orthonormal, the angles say nothing.
@@ -90,8 +90,8 @@ def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
         lambda: in_turn(_decomposed)(X, turned, settled[..., None, None]),
         lambda: turned,
     )
-    values, rows = _turn_neighbours(_transpose(V), X)
-    return values, _transpose(rows)
+    values, rows = _turn_neighbours(transpose(V), X)
+    return values, transpose(rows)
 
 
 def _is_complete(S: jax.Array, X: jax.Array) -> jax.Array:
@@ -109,7 +109,7 @@ def _decomposed(X: jax.Array, V: jax.Array, settled: jax.Array) -> jax.Array:
 def _turn_neighbours(rows: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues, descending but for the last digits, and vectors as rows."""
     # As rows, because rounds on columns take three times as long.
-    num, images = rows.shape[-1], _product(rows, X)
+    num, images = rows.shape[-1], product(rows, X)
     order = jnp.argsort(jnp.sum(rows * images, axis=-1), axis=-1, descending=True)[..., None]
     # One last vector of zeros where the number is odd: nothing turns towards it.
     padding = [(0, 0)] * (rows.ndim - 2) + [(0, num % 2), (0, 0)]
@@ -156,14 +156,6 @@ def _jacobi_angles(S: jax.Array) -> jax.Array:
 def _rotate(V: jax.Array, E: jax.Array) -> jax.Array:
     # Orthogonal up to E^6 / 64: what a lower order leaves feeds back, divided by the gaps of a
     # dense spectrum, and I + E alone diverges within twenty steps of real training.
-    square = _product(E, E)
-    V = V + _product(V, E + square / 2 + _product(square, E) / 8)
-    return 1.5 * V - 0.5 * _product(V, _product(_transpose(V), V))
-
-
-def _product(A: jax.Array, B: jax.Array) -> jax.Array:
-    return jnp.matmul(A, B, precision=HIGHEST)
-
-
-def _transpose(A: jax.Array) -> jax.Array:
-    return jnp.swapaxes(A, -1, -2)
+    square = product(E, E)
+    V = V + product(V, E + square / 2 + product(square, E) / 8)
+    return 1.5 * V - 0.5 * product(V, product(transpose(V), V))
