@@ -1,4 +1,4 @@
-"""Norms of the weights held where they were, or where those of another run are."""
+"""Norms of the weights held at what they were, or at those of another run."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -28,9 +28,9 @@ class HeldNormsState(NamedTuple):
 
     Attributes:
         count: Steps taken.
-        norms: What each layer's norm is held to, by path ``[*stack]``; empty where norms of
+        norms: The norm that each layer is held to, by path ``[*stack]``; empty where the norms of
             another run are replayed.
-        vectors: Singular vectors by path, where spectral norms are held; else empty.
+        vectors: Singular vectors by path, where spectral norms are held; otherwise empty.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
@@ -45,34 +45,34 @@ def hold_norms(
     mask: Mask = None,
     axes: Axes = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Holds the norm of each layer's weight to what it was, or to that of a recorded run.
+    r"""Holds the norm of each layer's weight at its first value, or at that of a recorded run.
 
     .. math:: W_l + u_l \leftarrow \frac{n_l}{\|W_l + u_l\|} (W_l + u_l)
 
-    The control of every claim about the shape of a spectrum: the same run without the penalty, its
-    weights at the norms of the run with it. It stands last in the chain, as it acts on what the
-    step leaves.
+    The control for every claim about the shape of a spectrum: the same run without the penalty, but
+    with the norms that the weights had with it. It comes last in the chain, as it acts on the
+    weights that the step would leave.
 
-    Under a normalization the scale of a weight is free, and its norm sets the effective learning
-    rate, in proportion to :math:`1 / \|W\|^2` for SGD and :math:`1 / \|W\|` for Adam: two runs of
-    other norms are runs of other learning rates.
+    Before a normalization the scale of a weight does not matter to the output, and its norm sets
+    the effective learning rate, in proportion to :math:`1 / \|W\|^2` for SGD and
+    :math:`1 / \|W\|` for Adam: runs with different norms are runs at different learning rates.
 
     Args:
         kind: ``"frobenius"``, or ``"spectral"`` for the largest singular value, which is followed
             from step to step as by ``tracking="warm"``.
-        norms: Of a recorded run, by path ``[num_steps, *stack]``, the first after the first step;
-            past the end the last is held. None holds what each layer starts with.
-            :func:`layer_norms` records them.
+        norms: Those of a recorded run, by path ``[num_steps, *stack]``, starting with the norms
+            after the first step; past the end the last are held. :func:`layer_norms` records them.
+            None holds each layer at the norm that it starts with.
         mask: Which leaves, as for :func:`layer_matrices`; the others keep their updates.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`. Each layer of
-            a stack is held by itself, and a convolution as a whole.
+            a stack is held separately, and a convolution as a whole.
 
     Returns:
         The transformation; ``update`` needs ``params``.
 
     Raises:
-        ValueError: If ``kind`` is unknown, the norms have other paths or shapes than the layers,
-            or as for :func:`layer_matrices`.
+        ValueError: If ``kind`` is unknown, the paths or shapes of the norms are not those of the
+            layers, or as for :func:`layer_matrices`.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -84,8 +84,8 @@ def hold_norms(
         [[0. 0.]
          [0. 5.]]
 
-    Cost: one pass over each weight for the Frobenius norm, two for the spectral. A weight that the
-    step leaves at zero stays zero. In bfloat16 the norm is held as far as its rounding allows.
+    Cost: one pass over each weight for the Frobenius norm, two for the spectral norm. A weight that
+    the step leaves at zero stays zero. In bfloat16 the norm is held as far as rounding allows.
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
@@ -94,7 +94,7 @@ def hold_norms(
     def init(params: PyTree) -> HeldNormsState:
         zero = jnp.zeros((), jnp.int32)
         if is_placeholder(params):
-            # Nothing here is a tree like the parameters.
+            # No part of the state is a tree like the parameters.
             return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
         leaves, resolved = _select(params, mask, axes)
         found = _norms(leaves, resolved, kind)
@@ -155,7 +155,7 @@ def hold_norms(
 def layer_norms(
     params: PyTree, kind: Kind = "frobenius", *, mask: Mask = None, axes: Axes = None
 ) -> Values:
-    """The norm of each layer's weight, as :func:`hold_norms` takes a record of them.
+    """The norm of each layer's weight, as :func:`hold_norms` expects them in a record.
 
     Args:
         params: The parameters, as for :func:`layer_matrices`.
@@ -164,8 +164,8 @@ def layer_norms(
         axes: As for :func:`hold_norms`.
 
     Returns:
-        Path to ``[*stack]``, in float32 or wider: one for each layer of a stack, and one for a
-        convolution as a whole (the largest over its window, where spectral).
+        Path to ``[*stack]``, in float32 or wider: one norm for each layer of a stack, and one for a
+        whole convolution (the spectral norm is the largest over its window).
 
     Raises:
         ValueError: If ``kind`` is unknown, or as for :func:`layer_matrices`.
@@ -182,7 +182,8 @@ def layer_norms(
         >>> norms["fc/kernel"].shape
         (3,)
 
-    Cost: one pass over each weight; a decomposition each for the spectral norm. Zero for zeros.
+    Cost: one pass over each weight, or one decomposition each for the spectral norm. A zero matrix
+    has norm zero.
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
@@ -213,7 +214,7 @@ def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) 
             norms[name] = _largest(largest_eigenvalue(W), num_batch)
         else:
             flat = W.reshape(*W.shape[:num_batch], -1)
-            # A product adds up in blocks: a plain sum of float32 is off by 1e-6 at 1,000 entries.
+            # A product sums in blocks; a plain sum in float32 is off by 1e-6 at 1,000 entries.
             norms[name] = jnp.sqrt(jnp.einsum("...i,...i->...", flat, flat, precision=HIGHEST))
     return norms
 
@@ -221,7 +222,7 @@ def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) 
 def _followed(
     leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, vectors: Vectors
 ) -> tuple[Values, Vectors]:
-    """Spectral norms from the vectors of the last step, and those of this one."""
+    """Spectral norms from the vectors of the last step, and the vectors of this one."""
     norms, followed = {}, {}
     for name, layer in _layers(leaves, resolved).items():
         _, top, followed[name] = tracked_norms(_wide(layer.weight), vectors[name])

@@ -1,4 +1,4 @@
-"""Factors of layers from a metric of all of them: pure functions, without a state."""
+"""The factors of all layers from a metric of each: pure functions, without a state."""
 
 import math
 from collections.abc import Callable
@@ -14,22 +14,23 @@ Values = dict[str, jax.Array]
 
 
 def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
-    r"""Factors that rise linearly from the layer of the least metric to that of the largest.
+    r"""Factors that rise linearly from the layer with the smallest metric to that with the largest.
 
     .. math:: f_i = low + (high - low)
         \frac{m_i - \min_j m_j}{\max_j m_j - \min_j m_j},
         \quad \text{then divided by their mean}
 
-    As published, the factors are not divided by their mean, so that the mean learning rate or decay
-    changes with the spectra: a gain may then be owed to it. ``keep_mean=False`` does that.
+    The published methods do not divide by the mean, so that the mean learning rate or decay changes
+    with the spectra, and a gain may come from that alone. ``keep_mean=False`` does the same.
 
     Args:
-        low: Factor of the layer with the least metric, above 0. Above ``high`` for a falling map.
+        low: Factor of the layer with the smallest metric, above 0; larger than ``high`` for a
+            falling map.
         high: Factor of the layer with the largest metric, above 0.
-        keep_mean: Divide by the mean, so that it is 1 over the layers.
+        keep_mean: Divide by the mean, so that the factors have mean 1 over the layers.
 
     Returns:
-        A function of the metric of all layers ``[num_layers]`` that gives factors
+        A function from the metric of all layers ``[num_layers]`` to their factors
         ``[num_layers]``.
 
     Raises:
@@ -40,7 +41,7 @@ def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
         >>> print(sr.linear_ratio(0.5, 1.5)(jnp.array([2.0, 4.0, 3.0])))
         [0.5 1.5 1. ]
 
-    Where all layers have one metric, each gets the middle of the range. Cost: none to speak of.
+    If all layers have the same metric, each gets the middle of the range. The cost is negligible.
 
     References:
         Zhou et al., Temperature balancing, layer-wise weight analysis, and neural network training,
@@ -62,7 +63,7 @@ def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
 
 
 def one_a_layer(values: Values, num_batch: dict[str, int]) -> Values:
-    """The mean over what is not a stack of layers, such as the positions of a window."""
+    """The mean over axes that are no stack of layers, such as the positions in a window."""
     return {
         name: jnp.mean(value.reshape(*value.shape[: num_batch[name]], -1), axis=-1)
         for name, value in values.items()
@@ -70,7 +71,7 @@ def one_a_layer(values: Values, num_batch: dict[str, int]) -> Values:
 
 
 def matrix_names(values: Values) -> list[str]:
-    """The path of each matrix, in the order of the values, with its place in a stack."""
+    """The path of each matrix, with its index in a stack, in the order of the values."""
     return [
         name if not value.shape else f"{name}[{', '.join(map(str, place))}]"
         for name, value in values.items()
@@ -86,9 +87,9 @@ def factors_of(
     permute_layers: jax.Array | None,
     uniform: bool,
 ) -> tuple[Values, jax.Array]:
-    """The factor of each layer, and of how many layers the metric is not finite.
+    """The factor of each layer, and the number of layers whose metric or factor is no number.
 
-    A layer whose metric is not finite has the factor 1 and no say in the others.
+    A layer whose metric is not finite gets the factor 1 and does not affect the others.
 
     Raises:
         ValueError: If there are fewer than two layers or groups, or the ratio gives another shape.
@@ -106,7 +107,7 @@ def factors_of(
     totals = jnp.zeros(num_groups, flat.dtype).at[group_of].add(jnp.where(finite, flat, 0))
     known = counts > 0
     means = totals / jnp.maximum(counts, 1)
-    # In the middle of the others: neither the least nor the largest of what the ratio sees.
+    # The mean of the others: neither the smallest nor the largest value that the ratio sees.
     middle = jnp.sum(jnp.where(known, means, 0)) / jnp.maximum(jnp.sum(known, dtype=means.dtype), 1)
     factors = ratio(jnp.where(known, means, middle))
     if factors.shape != means.shape:
@@ -117,7 +118,7 @@ def factors_of(
         factors = factors[_all_moved(permute_layers, num_groups)]
     if uniform:
         factors = jnp.full_like(factors, jnp.mean(factors))
-    # A ratio of the user's own may fail on some values; a factor that is no number must not spread.
+    # A user's own ratio may fail on some values; a factor that is not a number must not spread.
     usable = jnp.isfinite(factors) & (factors > 0)
     factors = jnp.where(usable & known, factors, 1)[group_of]
     factors = jnp.where(finite, factors, 1)
@@ -131,7 +132,7 @@ def factors_of(
 
 
 def scaled(name: str, factor: jax.Array, axes: MatrixAxes, leaf: jax.Array) -> jax.Array:
-    """The leaf, each of its stacked layers times its own factor."""
+    """The leaf, with each of its stacked layers multiplied by its own factor."""
     wide = np.promote_types(leaf.dtype, factor.dtype)
     factor = factor.astype(wide)
     if not factor.shape:
@@ -142,7 +143,7 @@ def scaled(name: str, factor: jax.Array, axes: MatrixAxes, leaf: jax.Array) -> j
 
     stack = as_stack(leaf)
     product = stack.astype(wide) * factor.reshape(*factor.shape, *(1,) * (stack.ndim - factor.ndim))
-    # To arrange is to permute: its transpose undoes it, whatever the axes are.
+    # Arranging only permutes entries, so its transpose undoes it, whatever the axes are.
     (back,) = jax.linear_transpose(as_stack, leaf)(product.astype(leaf.dtype))
     return back
 
@@ -153,6 +154,6 @@ def _numbered(labels: list[str]) -> tuple[np.ndarray, int]:
 
 
 def _all_moved(key: jax.Array, size: int) -> jax.Array:
-    """A random permutation that leaves nothing in its place: one cycle through all."""
+    """A random permutation that leaves nothing in place: a single cycle through everything."""
     order = jax.random.permutation(key, size)
     return jnp.zeros(size, order.dtype).at[order].set(jnp.roll(order, -1))

@@ -25,7 +25,7 @@ from ._trees import Mask, PyTree, path_name
 
 @spectral_metric
 def hill_alpha(eigenvalues: jax.Array) -> jax.Array:
-    """The exponent that TempBalance, AlphaDecay and LLR take: xmin is the median eigenvalue."""
+    """The exponent that TempBalance, AlphaDecay and LLR read: xmin is the median eigenvalue."""
     return hill(0.5)(eigenvalues)
 
 
@@ -34,11 +34,11 @@ class LayerFactorsState(NamedTuple):
 
     Attributes:
         count: Steps taken.
-        values: The last metric of each layer: its name, to path, to ``[*stack]``. NaN before the
-            first step.
-        factors: The factors that follow from it, by path ``[*stack]``.
-        previous: The factors that were in force before them, from which ``transition`` leads.
-        num_not_finite: Of how many layers the metric was not finite: these have the factor 1.
+        values: The last metric of each layer: name of the metric, to path, to ``[*stack]``. NaN
+            before the first step.
+        factors: The factors computed from it, by path ``[*stack]``.
+        previous: The factors in force before those, where a ``transition`` starts.
+        num_not_finite: The number of layers whose metric was not finite, which have the factor 1.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
@@ -65,9 +65,9 @@ def scale_by_layer_spectra(
 
     .. math:: u_l \leftarrow f_l u_l, \quad (f_1, \dots, f_L) = ratio(m(W_1), \dots, m(W_L))
 
-    It stands after the optimizer's own scaling (``optax.adamw``, ``optax.scale_by_adam``): before
-    it, Adam and its kin would divide the factors out again. After ``optax.adamw`` it scales the
-    weight decay as well, as a learning rate does.
+    It goes after the optimizer's own scaling (``optax.adamw``, ``optax.scale_by_adam``): placed
+    before, Adam and similar optimizers would divide the factors out again. After ``optax.adamw`` it
+    scales the weight decay too, as a learning rate does.
 
     ============ ====================================================================== ==========
     published as with                                                                   every
@@ -77,23 +77,27 @@ def scale_by_layer_spectra(
     ============ ====================================================================== ==========
 
     Args:
-        ratio: From the metric of all layers ``[num_layers]`` to their factors, such as
+        ratio: A function from the metric of all layers ``[num_layers]`` to their factors, such as
             :func:`linear_ratio`.
-        metric: From matrices to numbers. By default alpha by Hill's estimator with the median
-            eigenvalue as xmin, as published; any other works, such as :func:`stable_rank`,
+        metric: A function from matrices to numbers. By default alpha by Hill's estimator with the
+            median eigenvalue as xmin, as published; any other works, such as :func:`stable_rank`,
             :func:`alpha` with :func:`rank_regression`, or :func:`sampled` with ``conv="slices"``.
         every: Recompute the factors each n-th step, the first step included.
-        transition: Steps over which the factors move linearly to new ones; 0 for at once.
-        mask: Which leaves, as for :func:`layer_matrices`; all others keep their updates. To leave
-            embedding and head at their own rate, ``by_path("*", exclude=("embed*", "head*"))``.
-        conv: As for :func:`layer_spectra`. What a convolution has several values of is averaged.
+        transition: Number of steps over which the factors move linearly to the new ones; 0 to
+            change them at once.
+        mask: Which leaves, as for :func:`layer_matrices`; all others keep their updates. To keep
+            the embedding and the head at the common rate, pass
+            ``by_path("*", exclude=("embed*", "head*"))``.
+        conv: As for :func:`layer_spectra`. Where a convolution has several values, their mean
+            counts.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
-        groups: From the path of a matrix (``blocks/attention/query/kernel``, with ``[3]`` after it
-            in a stack) to the name of its group, such as a block's attention. The layers of a group
-            share the factor of their mean metric.
-        permute_layers: A key, to deal the same factors to the wrong layers: the control of whether
-            it matters which layer has which. No layer keeps its own.
-        uniform: Give all layers the mean of the factors: the control of whether the mean did it.
+        groups: A function from the path of a matrix (``blocks/attention/query/kernel``, followed by
+            ``[3]`` in a stack) to the name of its group, such as a block's attention. The layers of
+            a group share the factor of their mean metric.
+        permute_layers: A random key, to give the same factors to the wrong layers: the control for
+            whether it matters which layer gets which. No layer keeps its own.
+        uniform: Give all layers the mean of the factors: the control for whether the mean alone
+            explains a gain.
 
     Returns:
         The transformation; ``update`` needs ``params``. Its state holds the metric and the factor
@@ -101,7 +105,7 @@ def scale_by_layer_spectra(
 
     Raises:
         ValueError: If ``every`` < 1, ``transition`` is negative or above ``every``, fewer than two
-            layers or groups are selected, the ratio gives another shape, or as for
+            layers or groups are selected, the ratio returns another shape, or as for
             :func:`layer_spectra`.
         TypeError: As for :func:`layer_spectra`.
 
@@ -118,8 +122,8 @@ def scale_by_layer_spectra(
         >>> print(updates["fc1"]["kernel"][0, 0], updates["fc2"]["kernel"][0, 0])
         -0.5 -1.5
 
-    Cost: one eigendecomposition a matrix each n-th step; a product with a scalar on the others. A
-    layer whose metric is not finite has the factor 1; the state counts them.
+    Cost: one eigendecomposition per matrix at each n-th step, and a product with a scalar on the
+    others. A layer whose metric is not finite has the factor 1; the state counts such layers.
 
     References:
         As for :func:`linear_ratio`.
@@ -158,22 +162,22 @@ def add_decayed_weights_by_spectra(
     .. math:: u_l \leftarrow u_l + f_l \, w \, W_l, \quad
         (f_1, \dots, f_L) = ratio(m(W_1), \dots, m(W_L))
 
-    It stands where ``optax.add_decayed_weights`` stands: after the optimizer's own scaling and
-    before the learning rate, with a positive sign.
+    It goes where ``optax.add_decayed_weights`` goes: after the optimizer's own scaling and before
+    the learning rate, with a positive sign.
 
-    As published, AlphaDecay is ``linear_ratio(2 / 3, 5, keep_mean=False)`` with ``every=500``.
+    AlphaDecay as published is ``linear_ratio(2 / 3, 5, keep_mean=False)`` with ``every=500``.
 
     Args:
         weight_decay: The decay w, or a schedule of the step count.
-        ratio: As for :func:`scale_by_layer_spectra`, and likewise all that follows.
-        metric: From matrices to numbers.
+        ratio: As for :func:`scale_by_layer_spectra`, like all arguments below.
+        metric: A function from matrices to numbers.
         every: Recompute the factors each n-th step, the first step included.
-        transition: Steps over which the factors move linearly to new ones.
+        transition: Number of steps over which the factors move linearly to the new ones.
         mask: Which leaves; the others are not decayed.
         conv: As for :func:`layer_spectra`.
         axes: As for :func:`layer_matrices`.
-        groups: From the path of a matrix to the name of its group.
-        permute_layers: A key, to deal the same factors to the wrong layers.
+        groups: A function from the path of a matrix to the name of its group.
+        permute_layers: A random key, to give the same factors to the wrong layers.
         uniform: Give all layers the mean of the factors.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What an optimizer's state knows of the spectra, as flat scalars."""
+"""What an optimizer's state knows about the spectra, as flat scalars."""
 
 import math
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ def spectral_values(opt_state: Any, *, limit: int | None = None) -> dict[str, ja
     Args:
         opt_state: The state of any Optax transformation that has a :func:`watch_spectra`, an
             :func:`add_spectral_penalty`, a :func:`scale_by_layer_spectra` or an
-            :func:`add_decayed_weights_by_spectra` anywhere in it; or what holds such a state as
-            ``opt_state``, such as ``flax.nnx.Optimizer`` and Flax's ``TrainState``.
-        limit: A stack of more matrices than this is summed up by its ``min``, ``median`` and
-            ``max``, over the values that are not NaN; a smaller one is given one by one. None for
+            :func:`add_decayed_weights_by_spectra` anywhere in it; or an object that holds such a
+            state as ``opt_state``, such as ``flax.nnx.Optimizer`` or Flax's ``TrainState``.
+        limit: A stack of more matrices than this is summarized by the ``min``, ``median`` and
+            ``max`` of its values, NaN left out; a smaller one is given matrix by matrix. None for
             no limit.
 
     Returns:
-        Name of the metric (or ``factor``) ``/`` path, with the place in a stack in brackets, to a
-        scalar, sorted. Where two parts of the state have one name for one matrix, the second has
-        ``(2)`` after it.
+        A dict from ``metric/path`` (or ``factor/path``), with the index in a stack in brackets, to
+        a scalar, sorted by name. Where two parts of the state give one name to one matrix, that of
+        the second ends in ``(2)``.
 
     Raises:
         ValueError: If nothing in the state watches spectra, or the limit is below 0.
@@ -45,8 +45,8 @@ def spectral_values(opt_state: Any, *, limit: int | None = None) -> dict[str, ja
         >>> [*sr.spectral_values(state, limit=1)][0]
         'stable_rank/blocks/kernel/max'
 
-    Cost: none but the medians. It works inside ``jit`` too, and gives arrays: ``float`` of one
-    waits for the step, so log the values of the last one.
+    Cost: only the medians. It also works inside ``jit``. The values are arrays, and ``float`` of
+    one waits for the step to finish, so log the values of the step before.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is {limit}; expected at least 0, or None for no limit")

@@ -61,24 +61,24 @@ def watch_spectra(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps metrics of every layer in the optimizer's state, and changes no update.
 
-    The values are those of the parameters that the step is given, as the loss of that step is.
-    :func:`spectral_values` makes flat scalars of them, for any logger.
+    The values are those of the parameters that the step starts from, like the loss of that step.
+    :func:`spectral_values` turns them into flat scalars for any logger.
 
     Args:
-        metrics: One, several, or several by the names they are to have. All that are made by
-            :func:`spectral_metric` or :func:`norm_metric` share one decomposition a matrix.
+        metrics: One, several, or a dict of several under names of your own. All that are made by
+            :func:`spectral_metric` or :func:`norm_metric` share one decomposition per matrix.
         mask: Which leaves, as for :func:`layer_matrices`.
         conv: As for :func:`spectral_penalty`.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
         every: Measure at each n-th step, the first included, and keep the values between.
-        tracking: ``"exact"`` or ``"warm"``, as for :func:`add_spectral_penalty`. Metrics of the
-            norms alone are followed with two passes over a weight.
+        tracking: ``"exact"`` or ``"warm"``, as for :func:`add_spectral_penalty`. Metrics that read
+            the norms alone then cost two passes over a weight.
 
     Returns:
         The transformation; ``update`` needs ``params``.
 
     Raises:
-        ValueError: If there is no metric, two have one name, or as for
+        ValueError: If there is no metric, two have the same name, or as for
             :func:`add_spectral_penalty`.
         TypeError: If a metric is no function.
 
@@ -91,10 +91,10 @@ def watch_spectra(
         >>> {name: float(value) for name, value in sr.spectral_values(state).items()}
         {'spectral_norm/fc/kernel': 3.0, 'stable_rank/fc/kernel': 4.0}
 
-    Cost: one eigendecomposition a matrix at each n-th step, nothing between. Where an exact penalty
-    of the same single matrices is computed at every step too, the compiler makes one of both (if
-    both are of scale-free metrics, or both not).
-    Degenerate spectra: as the metrics have it; NaN weights give NaN.
+    Cost: one eigendecomposition per matrix at each n-th step, nothing between. Where an exact
+    penalty of the same matrices is also computed at every step, the compiler merges the two
+    decompositions, if the metrics of both are scale-free or those of both are not.
+    Degenerate spectra: as for each metric; NaN weights give NaN.
     """
     named = _named(metrics)
     check_conv(conv)
@@ -205,7 +205,7 @@ def _named(metrics: Metric | Sequence[Metric] | Mapping[str, Metric]) -> dict[st
 def _as_decomposed(
     joint: SpectralMetric, leaves: Leaves, conv: Conv, axes: ResolvedAxes
 ) -> tuple[Callable[[jax.Array], jax.Array], Leaves]:
-    """The function of each layer and what it takes: the very operations that a penalty does."""
+    """A function and its argument for each layer: exactly the operations that a penalty does."""
     everything = dict.fromkeys(leaves, True)
     if conv in CONV_MATRICES:
         layers = read_layers(leaves, mask=everything, conv=conv, axes=axes)
