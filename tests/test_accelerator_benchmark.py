@@ -16,7 +16,7 @@ def test_runs_and_goes_on(tmp_path, capsys):
     for part in found.values():
         assert all(row["ms"] > 0 for row in part["rows"])
     names = {row["penalty"] for row in found["gpt"]["rows"]}
-    assert {"none", "none, again", "alpha, warm, every=2"} <= names
+    assert {"none", "none, again", "power law, warm, every=2"} <= names
     assert "| tiny GPT | none |" in capsys.readouterr().out
     # What is there is not run again.
     before = (tmp_path / "gpt.json").stat().st_mtime_ns

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -62,17 +62,25 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def origin() -> dict[str, Any]:
     """Tells what makes the cells of this process: versions, commit and machine.
 
-    The commit is None outside a git checkout, and ends in `+` where files differ from it.
+    The commit is None outside a git checkout, and ends in `+` where files differ from it. A package
+    that runs from its source tree, and is not installed, has no version.
     """
     commit = _git("rev-parse", "HEAD")
     if commit and _git("status", "--porcelain", "--untracked-files=no"):
         commit += "+"
     return {
         "commit": commit,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
