@@ -8,7 +8,7 @@ import optax
 
 import spectral_reg as sr
 
-BLOCKS, WIDTH, STEPS = 24, 128, 6
+BLOCKS, WIDTH, STEPS = 24, 128, 3
 SHAPES = {
     "query": (WIDTH, WIDTH),
     "key": (WIDTH, WIDTH),
