@@ -19,14 +19,14 @@ def in_one_body(
 ) -> dict[str, Result]:
     """``function(name, argument)`` of each layer, traced once for all that are alike.
 
-    One after the other on the CPU, where batched decompositions hang and each matrix iterates as
-    long as it itself needs; as a batch on accelerators. Weights that lie on several devices keep a
-    body each: a stack of them would have to be laid out anew.
+    On the CPU they run one after the other, as batched decompositions hang there and each matrix
+    then iterates only as long as it needs to; on accelerators they run as a batch. Weights that lie
+    on several devices keep a body each, since a stack of them would have to be laid out anew.
 
     Args:
-        function: It has to do the same for all names of a kind.
-        arguments: By name, trees of arrays.
-        kinds: By name, what else distinguishes a layer.
+        function: What is done with a layer, the same for all names of one kind.
+        arguments: Trees of arrays, by name.
+        kinds: What else distinguishes a layer, by name.
 
     Returns:
         The results by name, in the order of the arguments.
@@ -66,8 +66,8 @@ def _in_turn(function: Callable[[Any], Result], arguments: list[Any]) -> list[Re
         jnp.zeros((), jnp.int32),
         _stack(arguments),
     )
-    # A place that is known to the compiler makes a kernel of its own of every layer's part: 18 ms
-    # each. Counted up behind a condition, none is known, and one kernel serves all.
+    # For an index that the compiler knows it makes a kernel of its own, 18 ms for each layer. An
+    # index counted up behind a condition is unknown to it, and one kernel serves all layers.
     results, place = [], count - len(arguments)
     for _ in arguments:
         results.append(

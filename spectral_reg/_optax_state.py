@@ -1,9 +1,9 @@
 """The trees in a transformation's state, and what Optax's own tools ask of them.
 
 Held gradients are a tree like the parameters, with ``optax.MaskedNode`` where a leaf is not
-selected, as ``optax.masked`` has it: partition specs, donation and
-``optax.tree_utils.tree_map_params`` see them as what they are. All else goes by path, in a dict:
-singular vectors and values have other shapes than the weights, so a specification of the weights
+selected, as in ``optax.masked``: partition specs, donation and
+``optax.tree_utils.tree_map_params`` recognize them. Everything else is stored by path, in a dict:
+singular vectors and values have other shapes than the weights, so a specification for the weights
 (or the sharding that ``flax.nnx`` keeps beside a parameter) must not reach them. The structure of a
 state never changes: what an update returns is built on the trees of the state that it was given.
 """
@@ -25,21 +25,22 @@ Result = TypeVar("Result")
 class SpectralPenaltyState(NamedTuple):
     """State of :func:`add_spectral_penalty`.
 
-    Of float32 weights ``[..., N, M]``, M <= N, it takes 4 bytes for each number that is listed here
-    and each matrix.
+    For float32 weights ``[..., N, M]``, M <= N, each of the numbers listed here takes 4 bytes per
+    matrix.
 
     Attributes:
         count: Steps taken.
         penalty: Last value of the penalty, without the strength.
-        values: Last value of each matrix: name of the metric, to path, to ``[...]``. So
+        values: Last value of each matrix: name of the metric, to path, to ``[...]``.
             ``optax.tree_utils.tree_get(opt_state, "alpha")`` finds those of alpha in any chain.
         gradient: The last gradient, where ``every`` > 1 holds it between: a tree like the
             parameters, with ``optax.MaskedNode`` where a leaf is not selected. N M numbers.
-        vectors: Path to singular vectors, where ``tracking`` follows them; else empty. M^2 numbers
-            for a metric of the spectrum, 16 M for one of the norms and two norms; with
-            ``tracking="tail"`` M K, K twice the eigenvalues that are read, with ``lambda_max``,
-            the ``error`` of the tail over what is allowed, and the ``num_iterations`` of the last
-            step. Zeros before the first step, which starts the tracking.
+        vectors: Path to singular vectors, where ``tracking`` follows them; otherwise empty. M^2
+            numbers for a metric of the spectrum; 16 M, and the two norms, for a metric of the
+            norms. With ``tracking="tail"`` M K numbers, K being twice the number of eigenvalues
+            that are read, and for the last step ``lambda_max``, the ``error`` of the tail relative
+            to what is allowed, and ``num_iterations``. Zeros before the first step, which starts
+            the tracking.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too

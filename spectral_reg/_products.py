@@ -12,7 +12,7 @@ from ._spectral_metric import Metric
 from ._sums import nuclear_norm, orthogonality
 
 # Odd quintics a s + b s^3 + c s^5, one after the other, take every s in [0.004, 1] to within 0.002
-# of 1, the least greatest error: found by a numerical search from Polar Express's coefficients.
+# of 1. A numerical search from Polar Express's coefficients minimized the greatest error.
 POLAR = (
     (8.2155, -23.7993, 17.3345),
     (3.8610, -2.9144, 0.5615),
@@ -20,9 +20,9 @@ POLAR = (
     (2.5326, -1.8660, 0.4733),
     (1.7407, -0.9876, 0.2481),
 )
-# x <- x (a + b x)^2 carries one scale of x after another to about 1, so the logarithm is nearly a
-# sum of the x on the way and of their squares: within 0.014 for every x in [1e-3, 1], 0.053 for
-# those in [1e-5, 1]. Below, it levels off at -12.35. Found by a numerical search.
+# x <- x (a + b x)^2 brings one scale of x after another to about 1, so the logarithm is nearly a
+# weighted sum of all these x and their squares: within 0.014 for every x in [1e-3, 1], and 0.053 in
+# [1e-5, 1]. Below, it levels off at -12.35. Found by a numerical search.
 LOGARITHM = (
     (2.2630, -1.6471),
     (2.4494, -1.7436),
@@ -45,32 +45,32 @@ LAST_WEIGHT, CONSTANT = 4.30675, -12.35549
 
 
 def products_only(metric: Metric) -> Metric:
-    r"""A sum over the whole spectrum by 16 products of matrices at most, without decomposition.
+    r"""A sum over the whole spectrum by at most 16 matrix products, without a decomposition.
 
-    The :func:`nuclear_norm` comes from the polar factor, which five odd polynomials of degree 5
-    make of W, one after the other; the :func:`matrix_entropy` from ln(W^T W), the sum of what seven
-    polynomials of degree 3 make of W^T W; :func:`orthogonality` from W^T W itself, exactly.
+    The :func:`nuclear_norm` comes from the polar factor of W, by five odd polynomials of degree 5,
+    one applied after the other; the :func:`matrix_entropy` from ln(W^T W), a sum over the results
+    of seven polynomials of degree 3 of W^T W; :func:`orthogonality` from W^T W itself, exactly.
 
-    For matrices too large to decompose at every step, and for accelerators, where a decomposition
-    is slow, and on a TPU slow to compile as well. What the polynomials do not resolve is smoothed.
-    With :math:`b = (\sum_i \sigma_i^8)^{1/8}`, between sigma_max and M^(1/8) sigma_max:
+    It is meant for matrices too large to decompose at every step, and for accelerators, where a
+    decomposition is slow (and, on a TPU, slow to compile). What the polynomials do not resolve is
+    smoothed. With :math:`b = (\sum_i \sigma_i^8)^{1/8}`, between sigma_max and M^(1/8) sigma_max:
 
-    - the nuclear norm's gradient in a singular direction, which should be 1, is so within 0.002
-      where sigma_i > 0.004 b, and falls to 0 with sigma_i below it;
-    - the entropy's ln lambda_i is right within 0.014 where lambda_i > 1e-3 b^2, within 0.053 where
-      it is > 1e-5 b^2, and levels off at ln(b^2) - 12.35 below. It is divided by ln M, where the
-      exact one is divided by the logarithm of the rank.
+    - the nuclear norm's gradient along a singular direction, which should be 1, is within 0.002 of
+      it where sigma_i > 0.004 b, and falls to 0 with sigma_i below that;
+    - the entropy's ln lambda_i is within 0.014 where lambda_i > 1e-3 b^2, within 0.053 where
+      lambda_i > 1e-5 b^2, and levels off at ln(b^2) - 12.35 below. The entropy is divided by ln M,
+      not by the logarithm of the rank like the exact one.
 
     Args:
         metric: :func:`nuclear_norm`, :func:`matrix_entropy` or :func:`orthogonality`.
 
     Returns:
         A metric: ``[..., rows, cols]`` to ``[...]``, with the keyword arguments of the given one.
-        Being no function of a spectrum, it works with ``tracking="exact"``, and inside of
-        :func:`target` and :func:`hinge`. First derivatives only.
+        As it is not a function of a spectrum, it works with ``tracking="exact"`` only; inside
+        :func:`target` and :func:`hinge` too. It has first derivatives only.
 
     Raises:
-        ValueError: If the metric is another one.
+        ValueError: If the metric is any other.
 
     Example:
         >>> import jax, spectral_reg as sr
@@ -79,8 +79,8 @@ def products_only(metric: Metric) -> Metric:
         348.1 348.1
 
     Cost, for value and gradient together: 10 products of N M^2 and 5 of M^3 (nuclear norm), 2 and
-    14 (entropy), 2 and none (orthogonality). On a mesh of devices the products with W stay where it
-    lies. Zero matrix: 0, gradient 0.
+    14 (entropy), 2 and none (orthogonality). On a mesh of devices, products with W are computed
+    where W lies. Zero matrix: 0, gradient 0.
 
     References:
         Amsel et al., The Polar Express, 2025, arXiv 2505.16932 (composed polynomials).

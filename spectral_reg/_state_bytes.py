@@ -12,11 +12,11 @@ def state_bytes(transformation: optax.GradientTransformation, params: PyTree) ->
     """The bytes that each array of a transformation's state takes, without making it.
 
     Args:
-        transformation: Any of Optax, such as :func:`add_spectral_penalty` or a chain of it.
+        transformation: Any Optax transformation, such as :func:`add_spectral_penalty` or a chain.
         params: The parameters, or their shapes as ``jax.eval_shape`` gives them.
 
     Returns:
-        Path in the state to bytes, of all devices together; ``sum(....values())`` is the whole.
+        Path in the state to bytes, over all devices; the total is the sum of ``.values()``.
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
@@ -27,7 +27,7 @@ def state_bytes(transformation: optax.GradientTransformation, params: PyTree) ->
         exact 12
         warm 589836
 
-    Cost: a trace of ``init``, no array.
+    Cost: one trace of ``init``; no array is made.
     """
     state = jax.eval_shape(transformation.init, params)
     return {

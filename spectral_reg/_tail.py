@@ -12,39 +12,40 @@ from ._algebra import normalized, product, transpose
 from ._eigenvalues import along, as_matrices, eigenvalues, tall
 from ._stacks import anywhere, eigh, in_turn, orthonormal
 
-# Root mean square over the tail of the angle between a Ritz vector and the eigenvector that it is
-# for, as its residual and the gap to what is not followed tell: past it another iteration follows.
-# The gradient's cosine is about 1 - angle^2 / 2.
+# Angle between a Ritz vector and its eigenvector, root mean square over the tail, as estimated from
+# the residual and the gap to what is not followed. Above it another iteration follows. The cosine
+# of the gradient is about 1 - angle^2 / 2.
 MAX_ANGLE = 0.03
-# Likewise the mean error of ln(lambda), of second order, over what it is in the tail from end to
-# end: about the relative error of alpha - 1.
+# Likewise the mean error of ln(lambda), which is of second order, relative to the range of
+# ln(lambda) over the tail: about the relative error of alpha - 1.
 MAX_ERROR = 1e-3
-# Where an iteration was not enough, others follow until the error is this much of what is allowed:
-# what begins near the bound comes back to it.
+# Where one iteration was not enough, others follow until the error is this share of what is
+# allowed: an error that stops just below the bound is above it again at the next step.
 AFTER_START = 0.05
 MAX_ITERATIONS = 40
-# Gaps below this, relative to the eigenvalue, count as this: of eigenvalues so near to those that
-# are not followed, it makes no difference which are.
+# Gaps below this, relative to the eigenvalue, count as this: of eigenvalues that close to those not
+# followed, it makes no difference which are followed.
 LEAST_GAP = 0.05
-# Random vectors among the followed: a direction that rises from nothing is found by these.
+# Random vectors among those followed, to find a direction that rises from nothing.
 NUM_PROBES = 2
 # How far the largest eigenvalue may move between two steps of training before the vectors count as
-# those of another matrix, of which they may be exact eigenvectors that no residual tells.
+# those of another matrix. They may be exact eigenvectors of this one too, but not of its largest
+# eigenvalues, and then no residual shows it.
 MAX_JUMP = 0.5
-# Of Cholesky's factor, below which the columns are too nearly dependent for it.
+# Pivot of the Cholesky factor below which the columns are too close to dependent to use it.
 LEAST_PIVOT = 0.1
 
 
 class Tail(NamedTuple):
-    """What :func:`tracked_tail` goes on from.
+    """The state that :func:`tracked_tail` continues from.
 
     Attributes:
         vectors: Orthonormal, ``[..., M, K]``, those of the largest eigenvalues first. K is 0 where
-            so much of the spectrum is wanted that it is decomposed instead.
-        lambda_max: The largest eigenvalue that they gave, ``[...]``.
-        error: What is left between them and the eigenvectors, over what is allowed, ``[...]``:
-            above 1 the tail has been lost for this step.
-        num_iterations: Of the last step, ``[...]``: 1, unless it had to start again.
+            so much of the spectrum is read that it is decomposed instead.
+        lambda_max: The largest eigenvalue found with them, ``[...]``.
+        error: Their distance from the eigenvectors, relative to what is allowed, ``[...]``: above 1
+            the tail was lost at this step.
+        num_iterations: Iterations of the last step, ``[...]``: 1, unless it had to start again.
     """
 
     vectors: jax.Array
@@ -77,7 +78,7 @@ def no_tail(W: jax.Array, num_tail: int) -> Tail:
 
 
 def num_followed(num_tail: int, size: int) -> int:
-    """How many vectors carry a tail: as many again as it has, with some room for a short one."""
+    """How many vectors are followed: twice as many as the tail has, or a few more if it is short."""
     return min(size, max(2 * num_tail, num_tail + 8))
 
 
@@ -89,9 +90,9 @@ def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Ta
     .. math:: (W V)^T W V = R \Theta R^T, \quad u_i = V r_i, \quad
         V \leftarrow \mathrm{orth}(W^T W V R \Theta^{-1})
 
-    What the span lacks of u_i follows from its residual, and where that is too much the iteration
-    goes on with the same W; so it does from random vectors where nothing is known, or where the
-    largest eigenvalue is far from what it was.
+    The residual of u_i says what the span lacks of it; where that is too much, the iteration
+    continues with the same W. Where nothing is known yet, or the largest eigenvalue is far from its
+    last value, it starts from random vectors.
 
     Args:
         W: Matrices ``[..., rows, cols]``.
@@ -99,8 +100,8 @@ def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Ta
         num_tail: How many eigenvalues, k.
 
     Returns:
-        Eigenvalues ``[..., M]``, descending and differentiable in ``W`` but for the zeros in place
-        of those that come after the first k; and what is left.
+        Eigenvalues ``[..., M]``, descending and differentiable in ``W``, with zeros in place of all
+        but the first k; and the state for the next step.
 
     References:
         Rutishauser, Simultaneous iteration method for symmetric matrices, 1970.
@@ -146,7 +147,7 @@ def _search(
 
     def iterate(state: _Iteration) -> _Iteration:
         V, U, values, error, before = improve(state.vectors, times_gram(state.vectors))
-        # Of vectors that are not there this is 0, and after a step that was not finite NaN.
+        # This is 0 for vectors that do not exist yet, and NaN after a step that was not finite.
         jumped = jnp.abs(before - known) > MAX_JUMP * known
         lost = (state.count == 0) & jumped & (known > 0)
         V = jax.lax.cond(anywhere(jnp.any(lost)), lambda: _restarted(V, lost), lambda: V)
@@ -172,7 +173,7 @@ def _search(
 
 
 def _restarted(V: jax.Array, lost: jax.Array) -> jax.Array:
-    """Random vectors in place of those that are lost."""
+    """Random vectors in place of the lost ones."""
     fresh = orthonormal(jax.random.normal(jax.random.key(0), V.shape[-2:], V.dtype))
     where = jnp.broadcast_to(lost[..., None, None], V.shape)
     return jnp.where(where, jnp.broadcast_to(fresh, V.shape), V)
@@ -199,7 +200,7 @@ def _improve(
 
 
 def _with_probes(columns: jax.Array) -> jax.Array:
-    """Random vectors in place of the last, orthogonal to what the others were."""
+    """Random vectors in place of the last columns, orthogonal to the others."""
     probes = jax.random.normal(jax.random.key(1), (columns.shape[-2], NUM_PROBES), columns.dtype)
     probes = jnp.broadcast_to(probes, (*columns.shape[:-1], NUM_PROBES))
     kept = columns[..., :-NUM_PROBES]
@@ -210,8 +211,8 @@ def _with_probes(columns: jax.Array) -> jax.Array:
 def _orthonormal(columns: jax.Array) -> jax.Array:
     """An orthonormal basis of unit columns that are nearly one, by Cholesky's factor."""
     factor = _cholesky(product(transpose(columns), columns))
-    # Ritz vectors after one iteration are orthogonal up to their residuals: only where these are
-    # all there is, such as of the first random vectors, does it take Householder's reflections.
+    # Ritz vectors after one iteration are orthogonal up to their residuals. Only where those are
+    # large, as for the first random vectors, does it take Householder reflections.
     smallest = jnp.min(jnp.diagonal(factor, axis1=-2, axis2=-1), axis=-1)
     unusable = ~jnp.all(smallest > LEAST_PIVOT)  # true of NaN
     return jax.lax.cond(

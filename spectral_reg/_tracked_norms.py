@@ -11,15 +11,15 @@ from ._eigenvalues import along, as_matrices, tall
 from ._stacks import anywhere, eigh, orthonormal
 
 # Vectors iterated for lambda_max: the KEPT best, and for the FOLLOWED best of them the residual and
-# the last move. One alone loses the way for tens of steps where two eigenvalues cross at the top,
-# and a penalty on the top brings them together.
+# the last move. A single vector is lost for tens of steps where two eigenvalues cross at the top,
+# and a penalty on the top brings eigenvalues together.
 KEPT, FOLLOWED = 8, 4
 TOP = KEPT + 2 * FOLLOWED
 # Eigenvalues within this of the largest, relative to it, share its derivative: which of them is the
 # largest changes at every step of training, and a descent on one alone lets the others rise.
 CLUSTER = 0.02
 
-# Relative residual of the top vector past which another such step follows, and how far a norm may
+# Relative residual of the top vector above which another such step follows, and how far a norm may
 # move between two steps of training before the vectors count as those of another matrix.
 MAX_ERROR = 0.02
 MAX_ERROR_AT_START = 1e-3
@@ -38,12 +38,12 @@ class Climb(NamedTuple):
 
 
 class TopVectors(NamedTuple):
-    """What :func:`tracked_norms` goes on from.
+    """The state that :func:`tracked_norms` continues from.
 
     Attributes:
         vectors: Orthonormal, ``[..., M, TOP]``, the best one first.
-        squared_norm: ||W||_F^2 of the step that they are from, ``[...]``.
-        lambda_max: Likewise.
+        squared_norm: ||W||_F^2 of the last step, ``[...]``.
+        lambda_max: That of the last step, ``[...]``.
     """
 
     vectors: jax.Array
@@ -52,7 +52,7 @@ class TopVectors(NamedTuple):
 
 
 def no_top_vectors(W: jax.Array) -> TopVectors:
-    """Zeros, from which :func:`tracked_norms` begins with vectors of its own."""
+    """Zeros, from which :func:`tracked_norms` begins with random vectors."""
     W = tall(as_matrices(W))
     batch = W.shape[:-2]
     vectors = jnp.zeros((*batch, W.shape[-1], min(TOP, W.shape[-1])), W.dtype)
@@ -62,23 +62,24 @@ def no_top_vectors(W: jax.Array) -> TopVectors:
 def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array, TopVectors]:
     """Squared Frobenius norm and lambda_max by a step of locally optimal conjugate gradients.
 
-    The best vector of the span of V, and for the next step: the few best, and the residuals and
-    last moves of the first of these. For the same two passes over W, power iteration would lose the
-    way where another eigenvalue rises to the top.
+    It takes the best vector in the span of V. For the next step the span is that of the few best,
+    and of the residuals and last moves of the first of these. Power iteration, for the same two
+    passes over W, would lose its way where another eigenvalue rises to the top.
 
     Eigenvalues next to the largest share its derivative, as a softmax of their distance over 2 % of
     it has them: that is one of the subgradients where they are equal.
 
-    More steps follow while the residual is above its bound. Where a norm is far from what it was,
-    or nothing is known, they begin with random vectors: those of another matrix may be exact
-    eigenvectors of this one, of other eigenvalues, which no residual tells.
+    More steps follow while the residual is above its bound. Where a norm is far from its last
+    value, or nothing is known yet, they begin with random vectors: those of another matrix may be
+    exact eigenvectors of this one, but of other eigenvalues, and then no residual shows it.
 
     Args:
         W: Matrices ``[..., rows, cols]``.
         last: What the last step left.
 
     Returns:
-        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and what is left.
+        ||W||_F^2 and lambda_max, each ``[...]``, differentiable in ``W``; and the state for the
+        next step.
 
     References:
         Knyazev, Toward the optimal preconditioned eigensolver (LOBPCG), 2001.
@@ -104,7 +105,7 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
             anywhere(jnp.any(lost)), lambda: _restarted(vectors, lost), lambda: vectors
         )
         bound = jnp.where(lost, MAX_ERROR_AT_START, state.bound)
-        # Any that is followed may be the best at the next step: at a start all are to be known.
+        # Any of those followed may be the best at the next step: at a start all must be known.
         error = jnp.where(bound < MAX_ERROR, jnp.max(errors, axis=-1), errors[..., 0])
         error = jnp.where(lost, jnp.inf, error)
         return Climb(vectors, best, error, bound, state.count + 1)

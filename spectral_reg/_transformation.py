@@ -58,53 +58,58 @@ def add_spectral_penalty(
 
     ``updates + strength * grad(spectral_penalty(params, metric))``
 
-    Before the optimizer it is what the penalty in the loss would be. Decoupled, it stands where
-    ``optax.add_decayed_weights`` does in ``optax.adamw``, with the same sign: before the learning
-    rate, ``optax.chain(optax.scale_by_adam(), penalty, optax.scale_by_learning_rate(1e-3))``.
+    Before the optimizer it acts like the same penalty in the loss. To decouple it, put it where
+    ``optax.adamw`` has ``optax.add_decayed_weights``, with the same sign, before the learning rate:
+    ``optax.chain(optax.scale_by_adam(), penalty, optax.scale_by_learning_rate(1e-3))``.
 
     ``optax.inject_hyperparams(sr.add_spectral_penalty)(metric, strength)`` makes a strength that
-    can be set between steps, without a new trace. (``every`` becomes such a number too, so the
-    gradient is held; ``static_args="every"`` leaves it what it is. A function of your own as metric
-    or mask needs its name in ``static_args``.)
+    can be set between steps without tracing again. (``every`` becomes such a number too, so the
+    gradient is held; ``static_args="every"`` leaves it as it is. If the metric or the mask is a
+    function of your own, put its name into ``static_args``.)
 
     Args:
         metric: From ``[..., rows, cols]`` to ``[...]``, such as :func:`log_stable_rank`.
-        strength: Weight of the penalty, or a schedule of the step count; or a dict of path
-            patterns, as in :func:`by_path`, to these, of which the first that fits a leaf counts.
-            Negative raises the metric; :func:`target` and :func:`hinge` do that with a bound.
+        strength: Weight of the penalty, or a schedule of the step count; or a dict from path
+            patterns, as in :func:`by_path`, to either, where the first pattern that matches a leaf
+            counts. A negative strength raises the metric, without a bound; :func:`target` and
+            :func:`hinge` raise it up to one.
         mask: Which leaves, as for :func:`layer_matrices`.
         conv: As for :func:`spectral_penalty`; ``tracking="warm"`` takes no :func:`conv_operator`.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
         every: Recompute at each n-th step, and add the last gradient again on the steps between.
-        tracking: ``"exact"``, one eigendecomposition a matrix; or ``"warm"``, which keeps singular
-            vectors in the state and follows them with products alone: by conjugate gradients for
-            metrics of the norms (:func:`norm_metric`), by damped Jacobi rotations for the others,
-            with a decomposition only where the weights have moved too far in one step; or
-            ``"tail"``, which keeps those of the largest eigenvalues alone, twice as many as the
-            metric says by its ``fraction`` that it reads, and follows them by block power
-            iteration: for matrices too large for the others. A metric of the whole spectrum is
-            refused; where twice the tail is the whole spectrum, it is decomposed, and the state has
-            no vectors. The vectors of a norm move at every step, whatever ``every`` says.
-            Tracked eigenvalues below 2e-7 of the largest count as zeros. The first step starts the
-            tracking, and so does one with other weights, as from a checkpoint, or with finite ones
-            again: it costs more. Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, alpha
-            stayed within 1e-5 of its exact value with a gradient of cosine 0.999 or more; at every
-            second or fifth step, of 0.998 or more. With ``every`` the steps between reuse the last
-            gradient, which falls behind: after one step alpha was off by up to 0.05 and the cosine
-            was 0.988 or more, after four 0.21 and 0.978.
+        tracking: How the spectrum is known. ``"exact"`` takes one eigendecomposition per matrix.
+            ``"warm"`` keeps the singular vectors in the state and updates them with products alone:
+            by conjugate gradients for metrics of the norms (:func:`norm_metric`), by damped Jacobi
+            rotations for all others, with a decomposition only where the weights have moved too far
+            in one step. ``"tail"`` keeps only the vectors of the largest eigenvalues, twice as many
+            as the metric reads (its ``fraction``), and updates them by block power iteration, for
+            matrices too large for the other two; it refuses metrics of the whole spectrum, and
+            decomposes a matrix whose tail, twice, would be its whole spectrum.
+
+            Tracking starts at the first step, and again after a jump of the weights, as to those of
+            a checkpoint, or when they are finite again; such a step costs more. Tracked eigenvalues
+            below 2e-7 of the largest count as zeros. The vectors of a norm move at every step,
+            whatever ``every`` is.
+
+            Over 1,000 steps of MiniAlexNet on CIFAR-10 at b = 32, warm alpha stayed within 1e-5 of
+            its exact value, and the cosine with the exact gradient was 0.999 or more; recomputed at
+            every second or fifth step, 0.998 or more. On the steps between, the held gradient falls
+            behind: one step later alpha was off by up to 0.05 and the cosine 0.988 or more, four
+            steps later 0.21 and 0.978.
 
     Returns:
         The transformation; ``update`` needs ``params``. Its state holds the last value of the
         penalty and of each layer (:class:`SpectralPenaltyState`). Where ``optax.masked`` or
-        ``optax.partition`` leave it nothing to penalize, it adds nothing; a label with leaves of
-        which none is a matrix makes a warning.
+        ``optax.partition`` leave it nothing to penalize, it adds nothing, and warns if they leave
+        it leaves of which none is a matrix.
 
     Raises:
-        TypeError: If the metric is no function or the strength no number.
+        TypeError: If the metric is not a function or the strength not a number.
         ValueError: If the strength is not finite, ``every`` < 1, ``conv`` or ``tracking`` is
-            unknown or they do not go together; in ``init`` and ``update`` as for
-            :func:`spectral_penalty`, and if a pattern of the strength fits no leaf or a leaf no
-            pattern, the updates lack a selected leaf, or the state was made for something else.
+            unknown or they do not go together. ``init`` and ``update`` raise as
+            :func:`spectral_penalty` does, and if a pattern of the strength matches no leaf, a leaf
+            matches no pattern, the updates lack a selected leaf, or the state was made for
+            something else.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -117,8 +122,8 @@ def add_spectral_penalty(
         >>> print(f"{state[0].penalty:.4f}")
         0.2231
 
-    Cost: that of the penalty and its gradient each n-th step; memory of one gradient of the
-    selected leaves where ``every`` > 1.
+    Cost: the penalty and its gradient at each n-th step; memory for one gradient of the selected
+    leaves where ``every`` > 1.
     """
     metric, mask, conv = unpacked(metric), unpacked(mask), unpacked(conv)
     check_metric(metric)
