@@ -78,7 +78,7 @@ def no_tail(W: jax.Array, num_tail: int) -> Tail:
 
 
 def num_followed(num_tail: int, size: int) -> int:
-    """How many vectors are followed: twice as many as the tail has, or a few more if it is short."""
+    """How many vectors are followed: twice as many as the tail has, or some more if it is short."""
     return min(size, max(2 * num_tail, num_tail + 8))
 
 
