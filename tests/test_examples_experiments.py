@@ -83,8 +83,9 @@ def test_the_best_penalty_is_chosen_on_images_of_the_training_set(quick, tmp_pat
     assert {(c.train_size, c.validation_size, c.seed) for c in search} == {(4500, 500, 0)}
     final = [cell.config for cell in found if not cell.config.validation_size]
     assert {(c.train_size, c.seed) for c in final} == {(5000, seed) for seed in range(3)}
-    # Six finalists of three seeds; two plain runs, nine penalties at four strengths, and controls.
-    assert (len(final), len(search)) == (18, 2 + 9 * 4 + 9)
+    # Six finalists and three power laws with their controls, of three seeds each; two plain runs,
+    # nine penalties at four strengths, and controls.
+    assert (len(final), len(search)) == (3 * (6 + 6), 2 + 9 * 4 + 9)
     assert "Both reach 99%. The runs compared have equal epochs." in printed
     # The fake's penalized runs gain .02 of the .468 between b = 500 and b = 32.
     assert "closes 0.04 ± 0.00 of the gap: less than half of it" in printed
@@ -152,7 +153,7 @@ def test_the_estimate_counts_the_runs_that_are_not_named_yet():
             if not config.norm_matched or config.original in found
         }
         estimates.append(estimate(found))
-    assert len(found) == 6 * 2 + 2 + 9 * 4 + 9
+    assert len(found) == (6 + 6) * 2 + 2 + 9 * 4 + 9
     # Strengths are rounded, and with them nothing else; the numbers of steps are known at once.
     assert estimates == [estimates[-1]] * 4
     options = parser.parse_args(["--preset", "quick"])

@@ -12,7 +12,7 @@ from examples.sweeping.cells import Cell
 from examples.sweeping.presets import Preset, equal_updates, seeds_of
 from examples.training.config import Config
 from examples.training.data import SIZES, DataError
-from examples.training.penalties import MULTIPLES, SPECTRAL, penalized
+from examples.training.penalties import MULTIPLES, POWER_LAWS, SPECTRAL, penalized
 
 ENOUGH = 0.99
 Cells = Mapping[Config, Cell[Config]]
@@ -136,6 +136,13 @@ def stages(preset: Preset, options: argparse.Namespace, found: Cells) -> Stages:
     finalists["best L2"] = penalized(large, "l2", best["l2"])
     finalists["best penalty"] = penalized(large, winner, best[winner])
     finalists["its control"] = dataclasses.replace(finalists["best penalty"], norm_matched=True)
+    # Whatever the search says of weaker ones: the strength that makes the tail.
+    for penalty in POWER_LAWS:
+        if penalty in preset.penalties:
+            tail = penalized(large, penalty, MULTIPLES[penalty][0])
+            if tail != finalists["best penalty"]:
+                finalists[penalty] = tail
+                finalists[f"{penalty}, control"] = dataclasses.replace(tail, norm_matched=True)
     return Stages(reached, comparison, search, best, controls, finalists)
 
 
@@ -177,5 +184,6 @@ def to_come(preset: Preset, options: argparse.Namespace, found: Cells) -> int:
         images += preset.num_seeds * sum(run.num_images for run in again)
     if not now.best:
         images += len(preset.penalties) * search[""][0.0].num_images
-        images += 3 * preset.num_seeds * large.num_images
+        tails = sum(penalty in preset.penalties for penalty in POWER_LAWS)
+        images += (3 + 2 * tails) * preset.num_seeds * large.num_images
     return images

@@ -70,7 +70,8 @@ def run_job(
     keeper = (
         Keeper(folder, job, origin, deadline=deadline, to_the_end=keep_states) if folder else None
     )
-    if len(job) == 1:
+    # Steps one by one are fast on a CPU, and a scan over them on an accelerator.
+    if len(job) == 1 and jax.default_backend() == "cpu":
         own = None if norms is None else norms[0]
         outcomes = [train(config, dataset, on_images, own, keeper=keeper)]
     else:

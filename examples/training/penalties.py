@@ -17,8 +17,11 @@ from examples.training.networks import LAYERS
 
 # A tail of a given exponent, by the loss that the exact fit confirms.
 POWER_LAWS = {f"power_law_{alpha:g}": alpha for alpha in (2.5, 3.0, 4.0)}
+# The same over the largest eigenvalues alone: their exponent and their share.
+TOPS = {f"power_law_3_top_{percent}": (3.0, percent / 100) for percent in (5, 10, 25)}
 SPECTRAL = ("spectral_norm", "log_stable_rank", *POWER_LAWS, "alpha_hat", "stable_rank_hinge")
 PENALTIES = ("l2", "dropout", *SPECTRAL)
+KNOWN = (*PENALTIES, *TOPS, "nuclear_norm")
 
 # Of the stable rank of noise of the same shape. The papers' FC1 comes down to it at b = 8.
 HINGE_SHARE = 0.5
@@ -34,6 +37,9 @@ def _metric(name: str, shape: tuple[int, int]) -> Callable[..., jax.Array]:
     match name:
         case _ if name in POWER_LAWS:
             return sr.power_law_distance(POWER_LAWS[name])
+        case _ if name in TOPS:
+            alpha, fraction = TOPS[name]
+            return sr.power_law_distance(alpha, fraction=fraction)
         case "stable_rank_hinge":
             bound = math.log(HINGE_SHARE * stable_rank_of_noise(shape))
             return sr.hinge(sr.log_stable_rank, above=bound)
@@ -61,9 +67,9 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
             f"optimizer is {config.optimizer!r}; expected one of {', '.join(optimizers)}"
         )
     optimizer = optimizers[config.optimizer](rate)
-    if config.penalty not in ("", *PENALTIES):
+    if config.penalty not in ("", *KNOWN):
         raise ValueError(
-            f"penalty is {config.penalty!r}; expected one of {', '.join(PENALTIES)}, or '' for none"
+            f"penalty is {config.penalty!r}; expected one of {', '.join(KNOWN)}, or '' for none"
         )
     if config.penalty in ("", "dropout") or config.norm_matched:
         return optimizer
