@@ -4,7 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fitting._evaluation import _eigenvalues
+from fitting._evaluation import _eigenvalues, _on_accelerator
+from fitting._evaluation._band import BAND, eigenvalues_by_band
 from fitting._evaluation._eigenvalues import squared_singular_values
 from fitting._random_matrices import count_zeros
 
@@ -36,6 +37,26 @@ def test_as_an_svd_whatever_the_type_orientation_and_block(monkeypatch, svd_call
     for block in (2**26, 8 * 400 * 37):
         monkeypatch.setattr(_eigenvalues, "BLOCK_BYTES", block)
         np.testing.assert_allclose(squared_singular_values(W), expected, rtol=1e-11)
+    assert not svd_calls
+
+
+@pytest.mark.parametrize("side", [1, 2, BAND, BAND + 1, BAND + 2, 3 * BAND - 1, 3 * BAND, 400])
+def test_by_way_of_a_band_as_by_lapack(side):
+    W = RNG.standard_t(3, (side + 20, side))
+    W[:, ::7] = 0  # reflections of nothing
+    gram = W.T @ W
+    lower = gram + np.triu(np.full_like(gram, np.nan), 1)
+    expected = np.linalg.eigvalsh(gram)
+    np.testing.assert_allclose(eigenvalues_by_band(lower), expected, atol=1e-14 * expected[-1])
+
+
+def test_the_largest_go_by_way_of_a_band(monkeypatch, svd_calls):
+    W = RNG.standard_t(4, (700, 400)).astype(np.float32)
+    expected = squared_singular_values(W)
+    monkeypatch.setattr(_eigenvalues, "BAND_SIDE", 400)
+    found = squared_singular_values(W)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    assert (found != expected).any()
     assert not svd_calls
 
 
@@ -92,7 +113,7 @@ def test_on_an_accelerator(monkeypatch):
     W[3] *= 100
     expected = squared_singular_values(W)
     monkeypatch.setattr(_eigenvalues, "ACCELERATOR_SIDE", 1)
-    monkeypatch.setattr(_eigenvalues, "has_accelerator", lambda: True)
+    monkeypatch.setattr(_on_accelerator, "has_accelerator", lambda: True)
     monkeypatch.setattr(_eigenvalues, "BLOCK_BYTES", 8 * 400 * 128)
     import jax
 

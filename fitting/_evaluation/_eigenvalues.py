@@ -1,13 +1,15 @@
 """Squared singular values of stored matrices, in float64 and in little memory."""
 
 import math
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._random_matrices import count_zeros
+from . import _on_accelerator
+from ._band import eigenvalues_by_band
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +23,10 @@ BLOCK_BYTES = 2**26
 # Eigenvalues of a Gram matrix are off by some epsilons of the largest. Below this share of it they
 # may be anything.
 RESOLVED = 1e-14
+# It grows with the side beyond this one, as their errors do.
+RESOLVED_SIDE = 400
+# From here on a Gram matrix does not stay in the cache, and is reduced to a band first.
+BAND_SIDE = 2048
 # Entries between these need no scaling to be squared and summed.
 RANGE = (1e-140, 1e140)
 # Shorter sides than this are not worth the way to an accelerator and back.
@@ -61,25 +67,20 @@ def bytes_held(shape: tuple[int, int], num_matrices: int) -> int:
     return 8 * short**2 + min(8 * size, BLOCK_BYTES)
 
 
-@cache
-def has_accelerator() -> bool:
-    """Whether JAX computes in float64 on something faster than this CPU."""
-    import jax
-
-    return jax.default_backend() == "gpu"
-
-
 def _large(matrix: np.ndarray, *, accelerator: bool) -> Floats:
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     scale = _scale(tall)
     if scale == 0:
         return np.zeros(tall.shape[1])
-    accelerator = accelerator and tall.shape[1] >= ACCELERATOR_SIDE and has_accelerator()
-    gram = _gram(tall, scale, accelerator=accelerator)
-    if gram is None:
+    num_rows = max(BLOCK_BYTES // (8 * tall.shape[1]), 1)
+    blocks = (tall[start : start + num_rows] for start in range(0, len(tall), num_rows))
+    if accelerator and tall.shape[1] >= ACCELERATOR_SIDE and _on_accelerator.has_accelerator():
+        found = _on_accelerator.gram_eigenvalues(blocks, scale)
+    else:
+        found = _gram_eigenvalues(blocks, scale, tall.shape[1])
+    if found is None:
         return np.full(tall.shape[1], np.nan)
-    values = np.maximum(_eigenvalues_in_place(gram, accelerator=accelerator), 0.0)
-    del gram
+    values = np.maximum(found, 0.0)
     if not _is_resolved(values, tall.shape[0]):
         return squares(_singular_values(tall))
     with np.errstate(over="ignore"):
@@ -96,40 +97,21 @@ def _scale(tall: np.ndarray) -> float:
     return math.ldexp(1.0, max(math.frexp(largest)[1], -1021))
 
 
-def _gram(tall: np.ndarray, scale: float, *, accelerator: bool) -> Any:
-    """The upper triangle of tall^T tall / scale^2; None if an entry is not finite."""
-    num_cols = tall.shape[1]
-    num_rows = max(BLOCK_BYTES // (8 * num_cols), 1)
-    blocks = (to_float64(tall[start : start + num_rows]) for start in range(0, len(tall), num_rows))
-    if accelerator:
-        import jax
-
-        with jax.enable_x64(True):
-            total = jax.numpy.zeros((num_cols, num_cols), "float64")
-            for block in blocks:
-                part = jax.numpy.asarray(block / scale)
-                total += jax.numpy.matmul(part.T, part, precision="highest")
-            return total if bool(jax.numpy.isfinite(total).all()) else None
+def _gram_eigenvalues(blocks: Iterable[np.ndarray], scale: float, num_cols: int) -> Floats | None:
+    """Ascending, of the sum of block^T block / scale^2; None where an entry is not finite."""
+    import scipy.linalg
     from scipy.linalg.blas import dsyrk
 
     gram = np.zeros((num_cols, num_cols), order="F")
-    for block in blocks:
+    for block in map(to_float64, blocks):
         if scale != 1:
             block /= scale
-        dsyrk(1.0, block.T, beta=1.0, c=gram, overwrite_c=True)
+        dsyrk(1.0, block.T, beta=1.0, c=gram, overwrite_c=True)  # the upper triangle
     # An entry that is not finite makes the square of its column's norm so.
-    return gram if np.isfinite(gram.diagonal()).all() else None
-
-
-def _eigenvalues_in_place(gram: Any, *, accelerator: bool) -> Floats:
-    """Ascending, of the upper triangle."""
-    if accelerator:
-        import jax
-
-        with jax.enable_x64(True):
-            return np.asarray(jax.numpy.linalg.eigvalsh(gram, symmetrize_input=False))
-    import scipy.linalg
-
+    if not np.isfinite(gram.diagonal()).all():
+        return None
+    if num_cols >= BAND_SIDE:
+        return eigenvalues_by_band(gram.T)
     values: Floats = scipy.linalg.eigh(
         gram, eigvals_only=True, lower=False, overwrite_a=True, check_finite=False
     )
@@ -138,10 +120,10 @@ def _eigenvalues_in_place(gram: Any, *, accelerator: bool) -> Floats:
 
 def _is_resolved(ascending: Floats, long: int) -> bool:
     """Whether a Gram matrix tells all that is asked of the spectrum, its rank among it."""
-    top = ascending[-1]
-    num_unresolved = int(np.searchsorted(ascending, RESOLVED * top))
+    least = RESOLVED * max(1.0, ascending.size / RESOLVED_SIDE) * ascending[-1]
+    num_unresolved = int(np.searchsorted(ascending, least))
     # A zero of a Gram matrix may be none: only what a gap sets apart is.
-    at_least = np.maximum(ascending, RESOLVED * top)
+    at_least = np.maximum(ascending, least)
     return num_unresolved == 0 or count_zeros(at_least, long) >= num_unresolved
 
 
