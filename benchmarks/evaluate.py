@@ -2,6 +2,7 @@
 
     python -m benchmarks.evaluate CHECKPOINT... [--full] [--peer-python PYTHON]
     python -m benchmarks.evaluate --large
+    python -m benchmarks.evaluate --device
 
 Prints for each checkpoint our time with all columns, and WeightWatcher's over it: its default
 (power laws and norms, the slices of a convolution pooled), its default with each slice for itself
@@ -10,7 +11,9 @@ takes minutes. Reading the file counts, imports and compilation do not. Then wha
 decomposition of a 3072 x 1024 layer. WeightWatcher gets an environment of its own in build/peers,
 made on the first run, unless one is given. --large instead evaluates one block of a model of 7
 billion weights, on all cores, and says what all its blocks would take, and how much memory the
-process has held; beside it the bare svd of two of the matrices, as WeightWatcher takes it.
+process has held; beside it the bare svd of two of the matrices, as WeightWatcher takes it. --device
+measures such a block where JAX has a GPU, and two of its matrices beside the CPU's cores, in half a
+minute.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import jax
 import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
@@ -31,6 +35,9 @@ from threadpoolctl import threadpool_limits
 import fitting
 from benchmarks import peers
 from benchmarks.timing import best_time
+from fitting._cores import num_cores
+from fitting._evaluation._eigenvalues import squared_singular_values
+from fitting._evaluation._on_accelerator import has_accelerator
 
 INSTALLS = (("torch==2.13.0", "weightwatcher==0.7.7"),)
 SHAPE = (3072, 1024)
@@ -79,19 +86,24 @@ def one_layer() -> None:
     print(f"\na {SHAPE[0]} x {SHAPE[1]} layer: {ours:.3f} s, {ours / bare:.2f} times its bare svd")
 
 
-def large() -> None:
-    """Prints what a model of 7B weights takes, scaled from one of its 32 blocks."""
+def block() -> dict[str, np.ndarray]:
+    """The matrices of one of the 32 blocks of a model of 7B weights."""
     shapes = dict.fromkeys(("q", "k", "v", "o"), (4096, 4096))
     shapes |= dict.fromkeys(("gate", "up"), (11008, 4096)) | {"down": (4096, 11008)}
     generator = np.random.default_rng(0)
+    return {
+        f"{name}_proj.weight": (0.02 * generator.standard_normal(shape, np.float32)).astype(
+            ml_dtypes.bfloat16
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def large() -> None:
+    """Prints what a model of 7B weights takes, scaled from one of its blocks."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "block.safetensors"
-        weights = {
-            f"{name}_proj.weight": (0.02 * generator.standard_normal(shape, np.float32)).astype(
-                ml_dtypes.bfloat16
-            )
-            for name, shape in shapes.items()
-        }
+        weights = block()
         save_file(weights, path)
         svd = []
         for name in ("q_proj.weight", "up_proj.weight"):
@@ -115,11 +127,33 @@ def large() -> None:
     )
 
 
+def device(weights: dict[str, np.ndarray]) -> None:
+    """Prints what a block takes on the GPU, and two of its matrices there and on all cores."""
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; {num_cores()} cores")
+    for name in ("q_proj.weight", "up_proj.weight"):
+        W = weights[name]
+        there = squared_singular_values(W, accelerator=True)  # compiles
+        on_gpu = best_time(partial(squared_singular_values, W, accelerator=True), REPEATS)
+        start = time.perf_counter()
+        here = squared_singular_values(W)
+        on_cpu = time.perf_counter() - start
+        error = np.abs(there - here).max() / here[0]
+        rows, cols = W.shape
+        print(
+            f"{rows} x {cols} in bfloat16: GPU {on_gpu:.3f} s, CPU {on_cpu:.2f} s, "
+            f"{on_cpu / on_gpu:.1f} times as long; they differ by {error:.1e} of the largest",
+            flush=True,
+        )
+    wall = best_time(partial(fitting.evaluate, weights, progress=False), REPEATS)
+    print(f"one block, evaluated: {wall:.2f} s; 32 blocks: {32 * wall / 60:.2f} minutes")
+
+
 def main() -> None:
     """Runs both on one core."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", type=Path, nargs="*")
     parser.add_argument("--large", action="store_true", help="a model of 7B weights instead")
+    parser.add_argument("--device", action="store_true", help="of that model, where JAX has a GPU")
     parser.add_argument("--full", action="store_true", help="WeightWatcher's full analysis too")
     parser.add_argument("--peer-python", type=Path, help="of an environment with WeightWatcher")
     options = parser.parse_args()
@@ -127,8 +161,13 @@ def main() -> None:
         fitting.evaluate({"fc": {"kernel": np.eye(90)}}, progress=False)
         large()
         return
+    if options.device:
+        if not has_accelerator():
+            parser.error(f"--device needs a GPU; JAX has {jax.default_backend()}")
+        device(block())
+        return
     if not options.checkpoints:
-        parser.error("expected checkpoints, or --large")
+        parser.error("expected checkpoints, --large or --device")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     threadpool_limits(1)

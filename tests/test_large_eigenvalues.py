@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from benchmarks import evaluate
 from fitting._evaluation import _eigenvalues, _on_accelerator
 from fitting._evaluation._band import BAND, eigenvalues_by_band
 from fitting._evaluation._eigenvalues import squared_singular_values
@@ -122,3 +123,13 @@ def test_on_an_accelerator(monkeypatch):
     assert not jax.config.jax_enable_x64
     W[0, 0] = np.nan
     assert np.isnan(squared_singular_values(W, accelerator=True)).all()
+
+
+def test_the_benchmark_of_an_accelerator(monkeypatch, capsys):
+    monkeypatch.setattr(_eigenvalues, "ACCELERATOR_SIDE", 1)
+    monkeypatch.setattr(_on_accelerator, "has_accelerator", lambda: True)
+    W = RNG.normal(size=(500, 400)).astype(ml_dtypes.bfloat16)
+    evaluate.device({"q_proj.weight": W, "up_proj.weight": W[:390]})
+    printed = capsys.readouterr().out
+    assert "500 x 400 in bfloat16: GPU" in printed
+    assert "32 blocks" in printed
