@@ -133,7 +133,7 @@ def make_step(
     return step
 
 
-def initial(seed: int = 0, **options: Any) -> tuple[nnx.GraphDef, dict]:
+def initial(seed: int | jax.Array = 0, **options: Any) -> tuple[nnx.GraphDef, dict]:
     """The structure and the parameters of an untrained :class:`LanguageModel`."""
     graph, params = nnx.split(LanguageModel(nnx.Rngs(seed), **options), nnx.Param)
     return graph, nnx.to_pure_dict(params)

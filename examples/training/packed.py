@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting._whole_file import written_whole
-
 NUM_PARTS = 2
 NAME = "cifar10-28x28-part{}.npz"
 
@@ -55,6 +53,9 @@ def unpack(packed: bytes, shape: tuple[int, int, int, int]) -> np.ndarray:
 
 def write(train: Split, test: Split, folder: Path) -> list[Path]:
     """Writes images `[n, 28, 28, 3]` and labels of both sets in parts, and gives the paths."""
+    # To read the parts takes nothing of fitting, which a borrowed machine may lack.
+    from fitting._whole_file import written_whole
+
     images, labels = (np.concatenate(column) for column in zip(train, test, strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,0 +1,1 @@
+"""What spectral control buys: public claims, each against its controls."""

@@ -1,0 +1,62 @@
+"""The command line of the claims: `python -m examples.claims run --claim NAME`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from examples.claims.registry import CLAIMS
+from examples.claims.runner import OutOfTime, complete
+from examples.training.data import DataError
+
+UNFINISHED = 3
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"it is {text!r}; expected a number of minutes above 0")
+    return number
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the arguments."""
+    parser = argparse.ArgumentParser(prog="python -m examples.claims", description=__doc__)
+    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("--claim", choices=CLAIMS, action="append", help="default: all")
+    parser.add_argument("--preset", choices=("smoke", "quick", "full"), default="quick")
+    parser.add_argument("--cells", type=Path, default=Path("runs/claims"), help="their folder")
+    parser.add_argument("--data-dir", type=Path, help="the folder that holds mnist/")
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        help="begin no cell after so many, and end with exit code 3 if some are missing; the same "
+        "command resumes",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; gives the exit code: 0, 1 for an error, 3 where something is left."""
+    options = make_parser().parse_args(arguments)
+    for name in options.claim or CLAIMS:
+        try:
+            complete(
+                name,
+                options.preset,
+                options.cells,
+                data_dir=options.data_dir,
+                minutes=options.minutes,
+                told=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except OutOfTime:
+            print(f"{name}: the minutes are over; the same command resumes", file=sys.stderr)
+            return UNFINISHED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

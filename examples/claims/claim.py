@@ -1,0 +1,86 @@
+"""What a claim is: its source, its arms, its controls, and the number that decides."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from examples.claims.engine import Budget, Program, Task
+
+# Name to `[num_trials, ...]`, as a program gives them.
+Measured = Mapping[str, np.ndarray]
+Setting = Mapping[str, float]
+
+
+class Arm(NamedTuple):
+    """One way to train.
+
+    Attributes:
+        program: The optimizer, and what runs along.
+        grid: The settings that are tried: as many for every arm of a claim that tunes.
+        tuned_as: The arm whose settings it takes over, where it is not tuned itself.
+        controls: The arms that it has to beat; empty for one that is a control only.
+        text: What it is, for the table.
+    """
+
+    program: Program
+    grid: tuple[Setting, ...] = ()
+    tuned_as: str = ""
+    controls: tuple[str, ...] = ()
+    text: str = ""
+
+
+class Preset(NamedTuple):
+    """A budget of a claim.
+
+    Attributes:
+        budget: Of each run.
+        num_seeds: Fresh ones, on which arms are judged.
+        num_settings: At most so many of each grid, from the first.
+        task: Options of the task.
+    """
+
+    budget: Budget
+    num_seeds: int
+    num_settings: int
+    task: Mapping[str, Any] = {}
+
+
+class Claim(NamedTuple):
+    """A public claim, and how it is decided.
+
+    Attributes:
+        title: In a few words.
+        source: Who claims it, and where.
+        published: The source's own number, in words.
+        statistic: What decides, in words, with its split.
+        higher: Whether more of it is better.
+        make_task: From the preset's options and the folder of the data.
+        arms: By name.
+        tuning: From what was measured on the tuning seed, a number for each trial of which the
+            highest is chosen.
+        value: The deciding number of each trial, from what was measured on fresh seeds.
+        presets: By name.
+        several: How many settings of an arm's grid are judged together, as the learning rates of a
+            sweep: the grid is so many blocks long, and the best block is chosen.
+        also: Further numbers of each trial, for the table.
+        equal: A quality that the arms are to share: only trials within `tolerance` of the highest
+            of all arms are chosen from, or where an arm has none, its highest.
+        tolerance: Of the quality.
+    """
+
+    title: str
+    source: str
+    published: str
+    statistic: str
+    higher: bool
+    make_task: Callable[[Mapping[str, Any], Path | None], Task]
+    arms: Mapping[str, Arm]
+    tuning: Callable[[Measured], np.ndarray]
+    value: Callable[[Measured], np.ndarray]
+    presets: Mapping[str, Preset]
+    several: int = 1
+    also: Mapping[str, Callable[[Measured], np.ndarray]] = {}
+    equal: Callable[[Measured], np.ndarray] | None = None
+    tolerance: float = 0

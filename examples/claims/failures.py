@@ -1,0 +1,105 @@
+"""Training failures of the language model under learning rates that are too high."""
+
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import spectral_reg as sr
+from examples.claims import language
+from examples.claims.claim import Arm, Claim, Measured, Preset
+from examples.claims.engine import Budget, Measures, Program, Settings
+from examples.claims.layer_rates import BLOCKS
+from examples.claims.optimizers import adamw, constant, penalty
+
+# A run is alive if it has learned more than how often each byte occurs, 3.2 nats a byte.
+ALIVE = 2.8
+RATES = (8e-3, 1.6e-2, 3.2e-2)
+NORMS = (sr.log_stable_rank, sr.spectral_norm)
+WATCH = sr.watch_spectra(NORMS, mask=BLOCKS, tracking="warm", every=10)
+
+
+def _watched(data: Any, params: Any, state: Any, key: jax.Array, step: jax.Array) -> Measures:
+    del data, params, key, step
+    values = sr.spectral_values(state)
+    extreme = {"log_stable_rank": jnp.min, "spectral_norm": jnp.max}
+    return {
+        name: worst(jnp.stack([v for path, v in values.items() if path.startswith(name)]))
+        for name, worst in extreme.items()
+    }
+
+
+def _blocks(name: str, numbers: tuple[float, ...], scale: float = 1.0) -> tuple[dict, ...]:
+    """Blocks of all rates, one for each number."""
+    return tuple(
+        {"rate": scale * rate, "decay": 0.1, name: number}
+        for number, rate in itertools.product(numbers, RATES)
+    )
+
+
+def _watching(before: Any = None) -> Program:
+    def first(settings: Settings) -> optax.GradientTransformation:
+        return optax.chain(WATCH, before(settings)) if before else WATCH
+
+    return Program(adamw(schedule=constant, before=first))
+
+
+def _clipped(settings: Settings) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(settings["bound"])
+
+
+FLOOR = sr.hinge(sr.log_stable_rank, below=math.log(8.0))
+CAP = sr.hinge(sr.spectral_norm, above=4.0)
+OPTIONS = {"mask": BLOCKS, "tracking": "warm"}
+
+
+def _share_alive(measured: Measured) -> np.ndarray:
+    return np.where(measured["test"] < ALIVE, 1.0, 0.0)  # NaN is not alive
+
+
+def _finite(loss: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(loss), np.minimum(loss, math.log(256)), math.log(256))
+
+
+CLAIM = Claim(
+    title="Training failures at high learning rates",
+    source="MSign 2026 (the stable rank collapses before the loss does)",
+    published="a stable-rank restoring step prevents the failures that they provoke",
+    statistic="loss on the test text, nats a byte, ln 256 where it is none or higher",
+    higher=False,
+    make_task=lambda options, folder: language.task(watched=_watched, **options),
+    arms={
+        "adamw": Arm(_watching(), _blocks("none", (0, 0, 0, 0)), text="AdamW, a constant rate"),
+        "lower rate": Arm(
+            _watching(), _blocks("none", (0, 0, 0, 0), scale=0.25), text="a quarter of the rate"
+        ),
+        "clipping": Arm(
+            _watching(_clipped), _blocks("bound", (1.0, 0.3, 0.1, 0.03)), text="the gradient cut"
+        ),
+        "floor": Arm(
+            _watching(penalty(FLOOR, **OPTIONS)),
+            _blocks("strength", (1e-2, 1e-1, 1e-3, 1.0)),
+            controls=("adamw", "clipping", "lower rate"),
+            text="a stable rank of at least 8 asked for",
+        ),
+        "cap": Arm(
+            _watching(penalty(CAP, **OPTIONS)),
+            _blocks("strength", (1e-2, 1e-1, 1e-3, 1.0)),
+            controls=("adamw", "clipping", "lower rate"),
+            text="a largest singular value of at most 4 asked for",
+        ),
+    },
+    tuning=lambda measured: -_finite(measured["validation"]),
+    value=lambda measured: _finite(measured["test"]),
+    presets={
+        "smoke": Preset(Budget(2, 2), 2, 3, language.SMOKE),
+        "quick": Preset(Budget(10, 10), 3, 6, language.SMALL),
+        "full": Preset(Budget(60, 10), 10, 12),
+    },
+    several=len(RATES),
+    also={"share alive": _share_alive},
+)

@@ -1,0 +1,97 @@
+"""The task of the language model: bytes of the help pages that every Python has."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from examples.claims.engine import Measures, Task
+from examples.training import language_model
+
+# Of the text, from its end: the last tenth for judging, the one before it for tuning.
+NUM_PARTS = 10
+WINDOWS_AT_ONCE = 32
+
+
+def task(
+    *,
+    width: int = 128,
+    num_blocks: int = 4,
+    context: int = 128,
+    batch_size: int = 16,
+    watched: Callable[[Any, Any, Any, jax.Array, jax.Array], Measures] | None = None,
+    judged: Callable[[Callable[[Any, str], jax.Array], Any], Measures] | None = None,
+) -> Task:
+    """Next bytes, by a :class:`LanguageModel` of stacked blocks.
+
+    Args:
+        width: Number of features.
+        num_blocks: Number of blocks.
+        context: Length of a window.
+        batch_size: Windows a step.
+        watched: As for :class:`Task`; nothing by default.
+        judged: More to judge at the end, from a function that gives the loss of parameters on
+            `"validation"` or `"test"`, and the parameters.
+
+    Returns:
+        The task; it is judged by `"validation"` and `"test"`, nats a byte.
+    """
+    train, held_out = language_model.texts()
+    text = jnp.concatenate([jnp.asarray(train), jnp.asarray(held_out)])
+    part = text.size // NUM_PARTS
+    data = {"train": text[: -2 * part], "validation": text[-2 * part : -part], "test": text[-part:]}
+    shape = {"width": width, "num_blocks": num_blocks, "context": context, "scanned": True}
+    graph, _ = language_model.initial(**shape)
+
+    def initial(key: jax.Array) -> Any:
+        # nnx draws from a seed, or from a key that it is given.
+        return language_model.initial(key, **shape)[1]
+
+    def batch(data: Any, key: jax.Array, step: jax.Array) -> jax.Array:
+        last = data["train"].size - context
+        starts = jax.random.randint(jax.random.fold_in(key, step), (batch_size, 1), 0, last)
+        return data["train"][starts + jnp.arange(context + 1)[None]].astype(jnp.int32)
+
+    def loss(params: Any, batch: jax.Array) -> jax.Array:
+        return language_model.cross_entropy(graph, params, batch)
+
+    def held_out_loss(data: Any, params: Any, split: str) -> jax.Array:
+        num_windows = (data[split].size - 1) // context
+        num_batches = max(1, num_windows // WINDOWS_AT_ONCE)
+        size = min(num_windows, WINDOWS_AT_ONCE)
+        starts = context * jnp.arange(num_batches * size).reshape(num_batches, size, 1)
+        offsets = jnp.arange(context + 1)[None]
+
+        def one(starts: jax.Array) -> jax.Array:
+            return loss(params, data[split][starts + offsets].astype(jnp.int32))
+
+        return jnp.mean(jax.lax.map(one, starts))
+
+    def judge(data: Any, params: Any) -> Measures:
+        def of(params: Any, split: str) -> jax.Array:
+            return held_out_loss(data, params, split)
+
+        return {
+            "validation": of(params, "validation"),
+            "test": of(params, "test"),
+            **(judged(of, params) if judged else {}),
+        }
+
+    return Task(data, initial, as_they_are, batch, loss, watched or nothing, judge)
+
+
+def nothing(*args: Any) -> Measures:
+    """Watches nothing."""
+    del args
+    return {}
+
+
+def as_they_are(data: Any, key: jax.Array) -> Any:
+    """The same data for all runs."""
+    del key
+    return data
+
+
+SMOKE: dict[str, Any] = {"width": 8, "num_blocks": 1, "context": 8, "batch_size": 2}
+SMALL: dict[str, Any] = {"width": 32, "num_blocks": 2, "context": 32, "batch_size": 8}

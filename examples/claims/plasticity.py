@@ -1,0 +1,129 @@
+"""Learning one thing after the other: labels that change, and what keeps a network able."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import spectral_reg as sr
+from examples.claims import images
+from examples.claims.claim import Arm, Claim, Measured, Preset
+from examples.claims.engine import Budget, Program, Settings, Task
+from examples.claims.optimizers import adamw, constant, l2, penalty
+
+HIDDEN = sr.by_path("fc*/kernel")
+POWER = 2
+
+
+@sr.norm_metric
+def distance_from_one(squared_norm: jax.Array, lambda_max: jax.Array) -> jax.Array:
+    """`(sigma_max^2 - 1)^2`, Lewandowski et al.'s regularizer with k = 2."""
+    del squared_norm
+    return jnp.square(lambda_max - 1)
+
+
+def l2_to_the_start(settings: Settings) -> optax.GradientTransformation:
+    """L2 of the distance from the initial weights."""
+
+    def init(params: Any) -> Any:
+        return params
+
+    def update(updates: Any, start: Any, params: Any = None) -> tuple[Any, Any]:
+        def pull(update: jax.Array, param: jax.Array, start: jax.Array) -> jax.Array:
+            return update + settings["strength"] * (param - start)
+
+        return jax.tree.map(pull, updates, params, start), start
+
+    return optax.GradientTransformation(init, update)
+
+
+def _program(before: Any = None) -> Program:
+    return Program(adamw(schedule=constant, before=before))
+
+
+def _grid(*strengths: float) -> tuple[dict[str, float], ...]:
+    return tuple(
+        {"rate": rate, "decay": 0.0, "strength": strength}
+        for rate, strength in itertools.product((1e-3, 3e-3), strengths)
+    )
+
+
+RATES = tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in range(-4, 4))
+NORM = {"tracking": "warm"}
+CONTROLS = ("adam", "l2", "l2 to the start")
+SPECTRAL: dict[str, tuple[Any, dict[str, Any], tuple[float, ...], str]] = {
+    "sigma": (distance_from_one, {}, (1e-2, 1e-3, 1e-1, 1e-4), "(sigma_max^2 - 1)^2"),
+    "floor": (
+        sr.hinge(sr.log_stable_rank, below=math.log(16.0)),
+        {},
+        (1e-2, 1e-1, 1e-3, 1.0),
+        "a stable rank of at least 16 asked for",
+    ),
+    "tail": (
+        sr.power_law_distance(3.0),
+        {"every": 5, "mask": sr.by_path("fc*/kernel", exclude=("fc4/*",))},
+        (1e-2, 1e-1, 1e-3, 1.0),
+        "distance from a power law of exponent 3",
+    ),
+}
+
+
+def _arms() -> dict[str, Arm]:
+    arms = {
+        "adam": Arm(_program(), RATES, text="Adam"),
+        "l2": Arm(_program(l2), _grid(1e-4, 1e-3, 1e-5, 1e-2), text="L2"),
+        "l2 to the start": Arm(
+            _program(l2_to_the_start), _grid(1e-4, 1e-3, 1e-5, 1e-2), text="L2 to the first weights"
+        ),
+    }
+    for name, (metric, options, strengths, text) in SPECTRAL.items():
+        program = _program(penalty(metric, **{**NORM, **options}))
+        controls = (*CONTROLS, f"norms of {name}")
+        arms[name] = Arm(program, _grid(*strengths), controls=controls, text=text)
+    for name in SPECTRAL:
+        program = Program(adamw(schedule=constant), norms_of=arms[name].program.optimizer)
+        arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"Adam at the norms of {name}")
+    return arms
+
+
+def _make_task(options: Mapping[str, Any], folder: Path | None) -> Task:
+    data = images.read(options["data"], folder, train=options["num_images"], held_out=100)
+    chosen = {name: value for name, value in options.items() if name != "data"}
+    return images.label_sequence(data, **chosen)
+
+
+def _late(measured: Measured) -> np.ndarray:
+    """Mean accuracy at the end of the tasks of the second half."""
+    learned = measured["learned"]
+    return learned[:, learned.shape[1] // 2 :].mean(1)
+
+
+CLAIM = Claim(
+    title="Plasticity: random labels that change",
+    source="Lewandowski et al. 2024",
+    published="spectral regularization keeps trainability where L2 and L2 to the start lose some",
+    statistic="accuracy at the end of a task on its labels, mean over the second half of the tasks",
+    higher=True,
+    make_task=_make_task,
+    arms=_arms(),
+    tuning=_late,
+    value=_late,
+    presets={
+        "smoke": Preset(
+            Budget(2, 3), 2, 2, {"data": "digits", "steps_a_task": 3, "num_images": 50}
+        ),
+        "quick": Preset(
+            Budget(10, 60), 3, 2, {"data": "digits", "steps_a_task": 60, "num_images": 200}
+        ),
+        "full": Preset(
+            Budget(30, 250), 8, 8, {"data": "mnist", "steps_a_task": 250, "num_images": 1200}
+        ),
+    },
+    also={"first task": lambda measured: measured["learned"][:, 0]},
+)

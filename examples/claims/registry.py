@@ -1,0 +1,26 @@
+"""All claims by name, in the order of their value."""
+
+from examples.claims import (
+    compression,
+    failures,
+    grokking,
+    layer_rates,
+    muon,
+    noise,
+    plasticity,
+    robustness,
+    tails,
+)
+
+CLAIMS = {
+    "layer-rates": layer_rates.CLAIM,
+    "failures": failures.CLAIM,
+    "plasticity": plasticity.CLAIM,
+    "compression": compression.ON_IMAGES,
+    "compression-text": compression.ON_TEXT,
+    "power-law": tails.CLAIM,
+    "label-noise": noise.CLAIM,
+    "grokking": grokking.CLAIM,
+    "robustness": robustness.CLAIM,
+    "muon": muon.CLAIM,
+}

@@ -1,0 +1,140 @@
+"""Runs what is missing of a claim: first the tuning of every arm, then fresh seeds."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from examples.claims import cells
+from examples.claims.cells import Cell, Job
+from examples.claims.claim import Claim, Preset, Setting
+from examples.claims.engine import Task, run_trials
+from examples.claims.registry import CLAIMS
+
+# Far from those that arms are judged on, which count from 0.
+TUNING_SEED = 1000
+
+
+class OutOfTime(Exception):
+    """The minutes are over, and something is left."""
+
+
+class Finished(NamedTuple):
+    """All cells of a claim.
+
+    Attributes:
+        tuned: By arm, of those that are tuned.
+        chosen: By arm, the settings on which it is judged.
+        judged: By arm.
+    """
+
+    tuned: Mapping[str, Cell]
+    chosen: Mapping[str, tuple[Setting, ...]]
+    judged: Mapping[str, Cell]
+
+
+def complete(
+    name: str,
+    preset_name: str,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    minutes: float | None = None,
+    told: Callable[[str], None] = print,
+) -> Finished:
+    """Runs what is missing and gives all cells.
+
+    Args:
+        name: Of the claim.
+        preset_name: Of its budget.
+        folder: Of the cells.
+        data_dir: The folder that holds `mnist/`, where the preset needs it.
+        minutes: After which no further cell is begun.
+        told: Takes a line for each cell that is run.
+
+    Raises:
+        OutOfTime: If they are over before all cells are finished.
+        DataError: If the data are missing.
+    """
+    claim = CLAIMS[name]
+    preset = claim.presets[preset_name]
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    task: Task | None = None
+
+    def cell_of(job: Job) -> Cell:
+        nonlocal task
+        found = cells.read(folder, job)
+        if found is not None:
+            return found
+        if deadline is not None and time.monotonic() >= deadline:
+            raise OutOfTime
+        task = task or claim.make_task(preset.task, data_dir)
+        cell = _run(claim, preset, task, job, folder)
+        told(f"{name} {job.arm} {job.phase}: {cell.seconds:.1f} s")
+        return cell
+
+    return _all(claim, preset, name, preset_name, cell_of)
+
+
+def find(name: str, preset_name: str, folder: Path) -> Finished:
+    """The finished cells of a claim, without running any.
+
+    Raises:
+        OutOfTime: If some are missing.
+    """
+    return complete(name, preset_name, folder, minutes=0)
+
+
+def _all(
+    claim: Claim, preset: Preset, name: str, preset_name: str, cell_of: Callable[[Job], Cell]
+) -> Finished:
+    size = (preset.budget, sorted(preset.task.items()))
+
+    def job(arm: str, phase: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Job:
+        return Job(name, preset_name, arm, phase, settings, seeds, size)
+
+    grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
+    tuned = {
+        arm: cell_of(job(arm, "tune", grid, (TUNING_SEED,))) for arm, grid in grids.items() if grid
+    }
+    chosen = {arm: choose(claim, grids[arm], cell, tuned) for arm, cell in tuned.items()}
+    chosen |= {arm: chosen[each.tuned_as] for arm, each in claim.arms.items() if each.tuned_as}
+    seeds = tuple(range(preset.num_seeds))
+    judged = {arm: cell_of(job(arm, "judge", chosen[arm], seeds)) for arm in claim.arms}
+    return Finished(tuned, chosen, judged)
+
+
+def choose(
+    claim: Claim, grid: tuple[Setting, ...], cell: Cell, all_tuned: Mapping[str, Cell]
+) -> tuple[Setting, ...]:
+    """The block of settings that tuning found best, among those that are good enough."""
+    scores = np.nan_to_num(claim.tuning(cell.measured), nan=-np.inf)
+    if claim.equal is not None:
+        best = max(np.nanmax(claim.equal(other.measured)) for other in all_tuned.values())
+        quality = np.nan_to_num(claim.equal(cell.measured), nan=-np.inf)
+        enough = quality >= min(best - claim.tolerance, quality.max())
+        scores = np.where(enough, scores, -np.inf)
+    blocks = scores.reshape(-1, claim.several).mean(1)
+    first = int(blocks.argmax()) * claim.several
+    return grid[first : first + claim.several]
+
+
+def _run(claim: Claim, preset: Preset, task: Task, job: Job, folder: Path) -> Cell:
+    trials = [(setting, seed) for setting in job.settings for seed in job.seeds]
+    settings = {
+        name: jnp.array([setting[name] for setting, _ in trials], _kind(name))
+        for name in trials[0][0]
+    }
+    seeds = jnp.array([seed for _, seed in trials], jnp.int32)
+    began = time.monotonic()
+    program = claim.arms[job.arm].program
+    measured = jax.device_get(run_trials(task, program, preset.budget, settings, seeds))
+    return cells.write(folder, job, measured, time.monotonic() - began)
+
+
+def _kind(name: str) -> type:
+    return jnp.int32 if name == "control" else jnp.float32

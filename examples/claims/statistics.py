@@ -1,0 +1,101 @@
+"""Differences paired by seed: intervals, corrected tests, and the verdict that follows."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from examples.claims.claim import Claim
+
+NUM_RESAMPLES = 10_000
+LEVEL = 0.05
+MIN_SEEDS = 2
+HOLDS = "holds beyond controls"
+SO_DOES_THE_CONTROL = "holds, but so does the control"
+NOT_SEEN = "not seen"
+REFUTED = "refuted at this scale"
+
+
+class Comparison(NamedTuple):
+    """An arm against one of its controls.
+
+    Attributes:
+        arm: Its name.
+        control: Its name.
+        gain: Mean over seeds by which the arm is better.
+        low: Lower end of the bootstrap's interval of 95 % of the gain.
+        high: Its upper end.
+        standard_error: Of the gain.
+        p_value: Of the paired t test, two-sided, corrected by Holm for all of the claim.
+    """
+
+    arm: str
+    control: str
+    gain: float
+    low: float
+    high: float
+    standard_error: float
+    p_value: float
+
+
+def interval(values: np.ndarray, *, key: int = 0) -> tuple[float, float]:
+    """Ends of the 95 % interval of the mean of `[num_seeds]`, by the bootstrap.
+
+    Raises:
+        ValueError: If there are fewer than 2 seeds.
+    """
+    if len(values) < MIN_SEEDS:
+        raise ValueError(f"there are {len(values)} seeds; expected at least 2 for an interval")
+    rows = np.random.default_rng(key).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P-values corrected for their number, by Holm's step-down procedure."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * np.array(p_values)[order]), 1)
+    return corrected
+
+
+def compare(claim: Claim, values: Mapping[str, np.ndarray]) -> list[Comparison]:
+    """Every arm against each of its controls.
+
+    Args:
+        claim: Which arms have which controls.
+        values: By arm, of the deciding number, `[num_seeds]`, the same seeds for all.
+    """
+    sign = 1 if claim.higher else -1
+    pairs = [(arm, control) for arm, each in claim.arms.items() for control in each.controls]
+    gains = [sign * (values[arm] - values[control]) for arm, control in pairs]
+    p_values = holm([_p_value(gain) for gain in gains])
+    return [
+        Comparison(
+            *pair,
+            float(gain.mean()),
+            *interval(gain),
+            float(gain.std(ddof=1) / np.sqrt(len(gain))),
+            float(p_value),
+        )
+        for pair, gain, p_value in zip(pairs, gains, p_values, strict=True)
+    ]
+
+
+def _p_value(gain: np.ndarray) -> float:
+    if np.ptp(gain) == 0:
+        return 1.0 if gain[0] == 0 else 0.0
+    return float(stats.ttest_1samp(gain, 0).pvalue)
+
+
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """Of one arm, from all of its comparisons, of which the first is with the baseline."""
+    better = [one.gain > 0 and one.p_value < LEVEL for one in comparisons]
+    if all(better):
+        return HOLDS
+    if better[0]:
+        return SO_DOES_THE_CONTROL
+    first = comparisons[0]
+    return REFUTED if first.gain < 0 and first.p_value < LEVEL else NOT_SEEN

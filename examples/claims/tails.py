@@ -1,0 +1,54 @@
+"""A power law asked for in the blocks of the language model."""
+
+import itertools
+
+import spectral_reg as sr
+from examples.claims import language
+from examples.claims.claim import Arm, Claim, Preset
+from examples.claims.engine import Budget, Program
+from examples.claims.layer_rates import BLOCKS, GRID
+from examples.claims.optimizers import adamw, penalty
+
+EXPONENTS = (2.5, 3.0, 4.0)
+STRONG = tuple(
+    {"rate": rate, "decay": 0.1, "strength": strength}
+    for rate, strength in itertools.product((4e-3, 2e-3), (0.03, 0.003, 0.3, 0.0003))
+)
+
+
+def _arm(exponent: float) -> Arm:
+    metric = sr.power_law_distance(exponent)
+    before = penalty(metric, tracking="warm", every=5, mask=BLOCKS)
+    controls = ("adamw", f"norms of {exponent:g}")
+    text = f"distance from a power law of exponent {exponent:g}"
+    return Arm(Program(adamw(before=before)), STRONG, controls=controls, text=text)
+
+
+def _with_norms(exponent: float, arm: Arm) -> Arm:
+    text = f"AdamW at the norms of exponent {exponent:g}"
+    program = Program(adamw(), norms_of=arm.program.optimizer)
+    return Arm(program, tuned_as=f"tail {exponent:g}", text=text)
+
+
+TAILS = {exponent: _arm(exponent) for exponent in EXPONENTS}
+
+CLAIM = Claim(
+    title="A power-law tail in the weights of a language model",
+    source="Martin and Mahoney 2021 (alpha from 2 to 4 marks well-trained layers)",
+    published="correlation of alpha with test accuracy over published models; no trained penalty",
+    statistic="loss on the test text, nats a byte, after the last step",
+    higher=False,
+    make_task=lambda options, folder: language.task(**options),
+    arms={
+        "adamw": Arm(Program(adamw()), GRID, text="AdamW, its rate and weight decay tuned"),
+        **{f"tail {exponent:g}": arm for exponent, arm in TAILS.items()},
+        **{f"norms of {exponent:g}": _with_norms(exponent, arm) for exponent, arm in TAILS.items()},
+    },
+    tuning=lambda measured: -measured["validation"],
+    value=lambda measured: measured["test"],
+    presets={
+        "smoke": Preset(Budget(2, 2), 2, 2, language.SMOKE),
+        "quick": Preset(Budget(6, 25), 3, 2, language.SMALL),
+        "full": Preset(Budget(10, 100), 8, 8),
+    },
+)
