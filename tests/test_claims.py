@@ -45,3 +45,65 @@ def tasks():
         return made[name]
 
     return task_of
+
+
+def test_cells_resume_and_tell_what_is_missing(tmp_path, monkeypatch):
+    claim = CLAIMS["label-noise"]
+    arms = {name: claim.arms[name] for name in ("adam", "l2")}
+    monkeypatch.setitem(CLAIMS, "label-noise", claim._replace(arms=arms))
+    told = []
+    nothing = runner.find("label-noise", "smoke", tmp_path)
+    assert nothing.missing == ("adam tune", "l2 tune")
+    finished = runner.complete("label-noise", "smoke", tmp_path, told=told.append)
+    assert len(told) == 4
+    assert not finished.missing
+    again = runner.complete("label-noise", "smoke", tmp_path, told=told.append)
+    assert len(told) == 4
+    assert again.chosen == finished.chosen
+    for arm, cell in again.judged.items():
+        np.testing.assert_array_equal(cell.measured["test"], finished.judged[arm].measured["test"])
+    one = next(tmp_path.glob("*l2-judge*"))
+    one.write_text(one.read_text()[:-10])
+    assert runner.find("label-noise", "smoke", tmp_path).missing == ("l2 judge",)
+
+
+def test_a_program_that_fails_stops_no_other(tmp_path, monkeypatch):
+    claim = CLAIMS["label-noise"]
+    arms = {name: claim.arms[name] for name in ("adam", "l2")}
+    monkeypatch.setitem(CLAIMS, "label-noise", claim._replace(arms=arms))
+
+    def run(task, program, *rest):
+        if program is arms["adam"].program:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+        return {name: np.zeros(2) for name in ("loss", "validation", "test", "train")}
+
+    monkeypatch.setattr(runner, "run_trials", run)
+    told = []
+    finished = runner.complete("label-noise", "smoke", tmp_path, told=told.append)
+    assert finished.missing == ("adam tune",)
+    assert list(finished.judged) == ["l2"]
+    assert "RESOURCE_EXHAUSTED" in told[0]
+
+
+def test_settings_are_chosen_among_those_of_equal_quality():
+    claim = CLAIMS["compression"]
+    grid = tuple({"rate": rate} for rate in (1.0, 2.0, 3.0))
+
+    def tuned(full, cut):
+        measured = {"validation": np.array(full), "validation sixteenth": np.array(cut)}
+        return cells.Cell(measured, 0.0, "")
+
+    some, others = tuned([0.9, 0.96, 0.95], [0.9, 0.2, 0.3]), tuned([0.953, 0.5, 0.5], [0, 0, 0.9])
+    both = {"some": some, "others": others}
+    assert runner.choose(claim, grid, some, {"some": some}) == ({"rate": 2.0},)
+    assert runner.choose(claim, grid, some, both) == ({"rate": 2.0},)
+    # None is good enough: its best.
+    assert runner.choose(claim, grid, others, both) == ({"rate": 1.0},)
+
+
+def test_blocks_of_settings_are_chosen_together():
+    claim = CLAIMS["failures"]
+    grid = tuple({"strength": block, "rate": rate} for block in (1, 2) for rate in (1, 2, 3))
+    validation = np.array([1.0, np.nan, 5.0, 2.0, 2.0, 5.0])
+    cell = cells.Cell({"validation": validation}, 0.0, "")
+    assert runner.choose(claim, grid, cell, {"floor": cell}) == grid[3:]

@@ -1,12 +1,14 @@
 """The command line of the claims: `python -m examples.claims run --claim NAME`."""
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from examples.claims.registry import CLAIMS
-from examples.claims.runner import OutOfTime, complete
+from examples.claims.runner import complete
 from examples.training.data import DataError
 
 UNFINISHED = 3
@@ -30,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minutes",
         type=_minutes,
+        default=math.inf,
         help="begin no cell after so many, and end with exit code 3 if some are missing; the same "
         "command resumes",
     )
@@ -39,23 +42,29 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit code: 0, 1 for an error, 3 where something is left."""
     options = make_parser().parse_args(arguments)
+    deadline = time.monotonic() + 60 * options.minutes
+    left = False
     for name in options.claim or CLAIMS:
         try:
-            complete(
+            finished = complete(
                 name,
                 options.preset,
                 options.cells,
                 data_dir=options.data_dir,
-                minutes=options.minutes,
-                told=lambda line: print(line, file=sys.stderr, flush=True),
+                deadline=deadline,
+                told=_tell,
             )
         except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
+            _tell(f"error: {error}")
             return 1
-        except OutOfTime:
-            print(f"{name}: the minutes are over; the same command resumes", file=sys.stderr)
-            return UNFINISHED
-    return 0
+        if finished.missing:
+            left = True
+            _tell(f"{name}: {len(finished.missing)} cells are missing; the same command resumes")
+    return UNFINISHED if left else 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

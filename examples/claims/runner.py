@@ -1,5 +1,6 @@
 """Runs what is missing of a claim: first the tuning of every arm, then fresh seeds."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,22 +20,20 @@ from examples.claims.registry import CLAIMS
 TUNING_SEED = 1000
 
 
-class OutOfTime(Exception):
-    """The minutes are over, and something is left."""
-
-
 class Finished(NamedTuple):
-    """All cells of a claim.
+    """The cells of a claim that are there.
 
     Attributes:
         tuned: By arm, of those that are tuned.
         chosen: By arm, the settings on which it is judged.
         judged: By arm.
+        missing: The cells that are not there.
     """
 
     tuned: Mapping[str, Cell]
     chosen: Mapping[str, tuple[Setting, ...]]
     judged: Mapping[str, Cell]
+    missing: tuple[str, ...]
 
 
 def complete(
@@ -43,69 +42,74 @@ def complete(
     folder: Path,
     *,
     data_dir: Path | None = None,
-    minutes: float | None = None,
+    deadline: float = math.inf,
     told: Callable[[str], None] = print,
 ) -> Finished:
     """Runs what is missing and gives all cells.
+
+    A cell whose program fails on the device, for want of memory say, is told of and left out; the
+    others are run.
 
     Args:
         name: Of the claim.
         preset_name: Of its budget.
         folder: Of the cells.
         data_dir: The folder that holds `mnist/`, where the preset needs it.
-        minutes: After which no further cell is begun.
+        deadline: Of `time.monotonic()`, after which no further cell is begun.
         told: Takes a line for each cell that is run.
 
     Raises:
-        OutOfTime: If they are over before all cells are finished.
         DataError: If the data are missing.
     """
     claim = CLAIMS[name]
     preset = claim.presets[preset_name]
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     task: Task | None = None
+    missing = []
 
-    def cell_of(job: Job) -> Cell:
+    def cell_of(job: Job) -> Cell | None:
         nonlocal task
         found = cells.read(folder, job)
-        if found is not None:
-            return found
-        if deadline is not None and time.monotonic() >= deadline:
-            raise OutOfTime
-        task = task or claim.make_task(preset.task, data_dir)
-        cell = _run(claim, preset, task, job, folder)
-        told(f"{name} {job.arm} {job.phase}: {cell.seconds:.1f} s")
-        return cell
+        if found is None and time.monotonic() < deadline:
+            task = task or claim.make_task(preset.task, data_dir)
+            try:
+                found = _run(claim, preset, task, job, folder)
+                told(f"{name} {job.arm} {job.phase}: {found.seconds:.1f} s")
+            except jax.errors.JaxRuntimeError as error:
+                told(f"{name} {job.arm} {job.phase} failed: {error}")
+        if found is None:
+            missing.append(f"{job.arm} {job.phase}")
+        return found
 
-    return _all(claim, preset, name, preset_name, cell_of)
-
-
-def find(name: str, preset_name: str, folder: Path) -> Finished:
-    """The finished cells of a claim, without running any.
-
-    Raises:
-        OutOfTime: If some are missing.
-    """
-    return complete(name, preset_name, folder, minutes=0)
-
-
-def _all(
-    claim: Claim, preset: Preset, name: str, preset_name: str, cell_of: Callable[[Job], Cell]
-) -> Finished:
     size = (preset.budget, sorted(preset.task.items()))
 
     def job(arm: str, phase: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Job:
         return Job(name, preset_name, arm, phase, settings, seeds, size)
 
     grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
-    tuned = {
-        arm: cell_of(job(arm, "tune", grid, (TUNING_SEED,))) for arm, grid in grids.items() if grid
-    }
+    tuned = _there(
+        {
+            arm: cell_of(job(arm, "tune", grid, (TUNING_SEED,)))
+            for arm, grid in grids.items()
+            if grid
+        }
+    )
     chosen = {arm: choose(claim, grids[arm], cell, tuned) for arm, cell in tuned.items()}
-    chosen |= {arm: chosen[each.tuned_as] for arm, each in claim.arms.items() if each.tuned_as}
+    followers = {arm: each.tuned_as for arm, each in claim.arms.items() if each.tuned_as in chosen}
+    chosen |= {arm: chosen[other] for arm, other in followers.items()}
     seeds = tuple(range(preset.num_seeds))
-    judged = {arm: cell_of(job(arm, "judge", chosen[arm], seeds)) for arm in claim.arms}
-    return Finished(tuned, chosen, judged)
+    judged = _there(
+        {arm: cell_of(job(arm, "judge", settings, seeds)) for arm, settings in chosen.items()}
+    )
+    return Finished(tuned, chosen, judged, tuple(missing))
+
+
+def find(name: str, preset_name: str, folder: Path) -> Finished:
+    """The finished cells of a claim, without running any."""
+    return complete(name, preset_name, folder, deadline=-math.inf)
+
+
+def _there(found: Mapping[str, Cell | None]) -> dict[str, Cell]:
+    return {arm: cell for arm, cell in found.items() if cell is not None}
 
 
 def choose(
