@@ -2,9 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from examples.claims.engine import run_trials
+import spectral_reg as sr
+from examples.claims import cells, runner, statistics
+from examples.claims.__main__ import main
+from examples.claims.engine import Budget, run_trials
 from examples.claims.registry import CLAIMS
 
 pytestmark = pytest.mark.usefixtures("promoted_types", "quick_to_compile")
@@ -107,3 +111,60 @@ def test_blocks_of_settings_are_chosen_together():
     validation = np.array([1.0, np.nan, 5.0, 2.0, 2.0, 5.0])
     cell = cells.Cell({"validation": validation}, 0.0, "")
     assert runner.choose(claim, grid, cell, {"floor": cell}) == grid[3:]
+
+
+def test_the_verdict_needs_every_control():
+    claim = CLAIMS["power-law"]
+    # Of mean zero, and orthogonal.
+    noise = 0.01 * np.array([[1, -1] * 4, [1, 1, -1, -1] * 2, [1] * 4 + [-1] * 4])
+
+    def verdict_of(arm, baseline, matched):
+        values = {"tail 3": arm + noise[0], "adamw": baseline + noise[1]}
+        values["norms of 3"] = matched + noise[2]
+        comparisons = statistics.compare(claim, values)
+        assert [one.control for one in comparisons] == ["adamw", "norms of 3"]
+        return statistics.verdict(comparisons)
+
+    # Of a loss, less is better.
+    assert verdict_of(1.0, 1.1, 1.1) == statistics.HOLDS
+    assert verdict_of(1.0, 1.1, 1.0) == statistics.SO_DOES_THE_CONTROL
+    assert verdict_of(1.0, 1.0, 1.1) == statistics.NOT_SEEN
+    assert verdict_of(1.1, 1.0, 1.2) == statistics.REFUTED
+
+
+def test_interval_and_correction():
+    values = np.random.default_rng(0).normal(1.0, 1.0, size=400)
+    low, high = statistics.interval(values)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.05)
+    assert low < values.mean() < high
+    np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    with pytest.raises(ValueError, match=r"there are 1 seeds; expected at least 2"):
+        statistics.interval(values[:1])
+
+
+def test_a_run_takes_the_norms_of_the_one_that_goes_along(tasks):
+    task, claim = tasks("label-noise"), CLAIMS["label-noise"]
+    shown = task._replace(judged=lambda data, params: sr.layer_norms(params))
+    arm, matched = (claim.arms[name].program for name in ("nuclear", "norms of nuclear"))
+    setting = {"rate": 1e-2, "decay": 0.0, "strength": 1.0}
+    settings = {name: jnp.array([value]) for name, value in setting.items()}
+    norms, held, free = (
+        run_trials(shown, program, Budget(1, 3), settings, jnp.zeros(1, jnp.int32))
+        for program in (arm, matched, claim.arms["adam"].program)
+    )
+    for name in ("fc1/kernel", "fc2/kernel"):
+        np.testing.assert_allclose(held[name], norms[name], rtol=1e-5)
+        assert abs(free[name] / norms[name] - 1) > 0.01
+
+
+def test_an_unknown_claim_and_missing_data_are_one_line_each(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--claim", "nothing"])
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
+    cells_at = ["--cells", str(tmp_path)]
+    assert main(["run", "--claim", "label-noise", "--preset", "full", *cells_at]) == 1
+    assert "expected the folder of mnist" in capsys.readouterr().err
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    assert main(["table", "--page", str(page), "--results", str(tmp_path), *cells_at]) == 1
+    assert "the page lacks" in capsys.readouterr().err

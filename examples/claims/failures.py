@@ -18,7 +18,7 @@ from examples.claims.optimizers import adamw, constant, penalty
 
 # A run is alive if it has learned more than how often each byte occurs, 3.2 nats a byte.
 ALIVE = 2.8
-RATES = (8e-3, 1.6e-2, 3.2e-2)
+RATES = (1e-2, 3e-2, 1e-1)
 NORMS = (sr.log_stable_rank, sr.spectral_norm)
 WATCH = sr.watch_spectra(NORMS, mask=BLOCKS, tracking="warm", every=10)
 

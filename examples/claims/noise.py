@@ -30,7 +30,9 @@ def grid(*strengths: float, rates: tuple[float, ...] = (1e-3, 3e-3)) -> tuple[di
     )
 
 
-RATES = tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in range(-4, 4))
+RATES = tuple(
+    {"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in (0, 1, -1, 2, -2, 3, -3, -4)
+)
 
 
 def arms_of(

@@ -54,7 +54,9 @@ def _grid(*strengths: float) -> tuple[dict[str, float], ...]:
     )
 
 
-RATES = tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in range(-4, 4))
+RATES = tuple(
+    {"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in (0, 1, -1, 2, -2, 3, -3, -4)
+)
 NORM = {"tracking": "warm"}
 CONTROLS = ("adam", "l2", "l2 to the start")
 SPECTRAL: dict[str, tuple[Any, dict[str, Any], tuple[float, ...], str]] = {

@@ -86,20 +86,14 @@ def complete(
         return Job(name, preset_name, arm, phase, settings, seeds, size)
 
     grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
-    tuned = _there(
-        {
-            arm: cell_of(job(arm, "tune", grid, (TUNING_SEED,)))
-            for arm, grid in grids.items()
-            if grid
-        }
-    )
+    tuning = {arm: job(arm, "tune", grid, (TUNING_SEED,)) for arm, grid in grids.items() if grid}
+    tuned = _there({arm: cell_of(each) for arm, each in tuning.items()})
     chosen = {arm: choose(claim, grids[arm], cell, tuned) for arm, cell in tuned.items()}
     followers = {arm: each.tuned_as for arm, each in claim.arms.items() if each.tuned_as in chosen}
     chosen |= {arm: chosen[other] for arm, other in followers.items()}
     seeds = tuple(range(preset.num_seeds))
-    judged = _there(
-        {arm: cell_of(job(arm, "judge", settings, seeds)) for arm, settings in chosen.items()}
-    )
+    judging = {arm: job(arm, "judge", settings, seeds) for arm, settings in chosen.items()}
+    judged = _there({arm: cell_of(each) for arm, each in judging.items()})
     return Finished(tuned, chosen, judged, tuple(missing))
 
 

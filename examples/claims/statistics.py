@@ -66,10 +66,16 @@ def compare(claim: Claim, values: Mapping[str, np.ndarray]) -> list[Comparison]:
 
     Args:
         claim: Which arms have which controls.
-        values: By arm, of the deciding number, `[num_seeds]`, the same seeds for all.
+        values: By arm, of the deciding number, `[num_seeds]`, the same seeds for all. An arm that
+            is not there is left out.
     """
     sign = 1 if claim.higher else -1
-    pairs = [(arm, control) for arm, each in claim.arms.items() for control in each.controls]
+    pairs = [
+        (arm, control)
+        for arm, each in claim.arms.items()
+        for control in each.controls
+        if arm in values and control in values
+    ]
     gains = [sign * (values[arm] - values[control]) for arm, control in pairs]
     p_values = holm([_p_value(gain) for gain in gains])
     return [

@@ -1,145 +1,181 @@
-"""The page of the claims: its tables between two marks, a table of all runs, and figures."""
+"""The page of the claims: its tables between two marks, all runs as CSV, and figures."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from examples.claims import runner
 from examples.claims.claim import Claim
+from examples.claims.figures import draw_gains
 from examples.claims.registry import CLAIMS
 from examples.claims.runner import Finished
 from examples.claims.statistics import Comparison, compare, interval, verdict
 
-PAGE = Path("docs/claims.md")
-RESULTS = Path("examples/results/claims")
 START, END = "<!-- tables: start -->", "<!-- tables: end -->"
+# What tells arms apart that the table does so by name.
+UNTOLD = ("control", "none")
 
 
-def values_of(claim: Claim, finished: Finished, num_seeds: int) -> dict[str, np.ndarray]:
-    """The deciding number of each arm `[num_seeds]`, the mean over settings judged together."""
-    return {
+class Outcome(NamedTuple):
+    """What came of a claim.
+
+    Attributes:
+        name: Its own.
+        claim: What it is.
+        finished: Its cells.
+        num_seeds: On which its arms were judged.
+        preset: Its budget's name.
+        values: By arm, the deciding number `[num_seeds]`.
+        comparisons: Of every arm with each of its controls.
+    """
+
+    name: str
+    claim: Claim
+    finished: Finished
+    num_seeds: int
+    preset: str
+    values: Mapping[str, np.ndarray]
+    comparisons: list[Comparison]
+
+
+def outcome(name: str, preset_name: str, folder: Path) -> Outcome:
+    """What the finished cells of a claim say."""
+    claim, finished = CLAIMS[name], runner.find(name, preset_name, folder)
+    num_seeds = claim.presets[preset_name].num_seeds
+    values = {
         arm: claim.value(cell.measured).reshape(-1, num_seeds).mean(0)
         for arm, cell in finished.judged.items()
     }
-
-
-def summary(name: str, finished: Finished, num_seeds: int, preset: str) -> Iterator[str]:
-    """The section of a claim, line by line."""
-    claim = CLAIMS[name]
-    values = values_of(claim, finished, num_seeds)
     comparisons = compare(claim, values)
-    seconds = sum(cell.seconds for cell in [*finished.tuned.values(), *finished.judged.values()])
-    device = next(iter(finished.judged.values())).device
+    return Outcome(name, claim, finished, num_seeds, preset_name, values, comparisons)
+
+
+def write(names: Iterable[str], preset_name: str, folder: Path, page: Path, results: Path) -> None:
+    """Writes the tables into the page, and the runs and figures of each claim into the results.
+
+    Raises:
+        ValueError: If the page lacks the marks between which its tables stand.
+    """
+    outcomes = [outcome(name, preset_name, folder) for name in names]
+    outcomes = [one for one in outcomes if one.comparisons]
+    results.mkdir(parents=True, exist_ok=True)
+    for one in outcomes:
+        _write_runs(one, results / f"{one.name}.csv")
+        draw_gains(one.claim, one.comparisons, results / f"{one.name}.png")
+    lines = [*_overview(outcomes), ""]
+    for one in outcomes:
+        lines += [*_section(one, results), ""]
+    page.write_text(replaced(page.read_text(), lines))
+
+
+def replaced(text: str, lines: Iterable[str]) -> str:
+    """The text with these lines between its marks.
+
+    Raises:
+        ValueError: If it lacks one of them.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"the page lacks {START} or {END}; expected both, in this order")
+    return "\n".join([before + start, "", *lines, end + after])
+
+
+def _overview(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    yield "| claim | arm | gain over the baseline | over its strongest control | verdict |"
+    yield "|---|---|---|---|---|"
+    for one in outcomes:
+        for arm, own in _by_arm(one):
+            hardest = min(own, key=lambda comparison: comparison.gain)
+            yield _row(
+                one.name, arm, _with_error(own[0]), _with_error(hardest, named=True), verdict(own)
+            )
+
+
+def _section(one: Outcome, results: Path) -> Iterator[str]:
+    claim, cells = one.claim, [*one.finished.tuned.values(), *one.finished.judged.values()]
+    seconds = sum(cell.seconds for cell in cells)
+    command = f"python -m examples.claims run --claim {one.name} --preset {one.preset}"
     yield f"### {claim.title}"
     yield ""
-    yield f"Source: {claim.source}. Published: {claim.published}."
+    yield f"{claim.source}. Published: {claim.published}."
     yield ""
-    yield f"Decided by: {claim.statistic}. {num_seeds} fresh seeds; {seconds:.0f} s on {device}:"
-    yield f"`python -m examples.claims run --claim {name} --preset {preset}`."
+    yield f"Decided by {claim.statistic}. {one.num_seeds} fresh seeds, {len(cells)} programs,"
+    yield f"{seconds:.0f} s on {cells[0].device}: `{command}`."
     yield ""
-    yield from _arms(claim, finished, values, num_seeds)
+    yield from _arms(one)
     yield ""
-    yield from _comparisons(claim, comparisons)
+    yield from _comparisons(one)
     yield ""
-    yield f"![Gains of {name}](../{RESULTS}/{name}.png)"
-    yield ""
+    yield f"![Gains of {one.name}](../{results.as_posix()}/{one.name}.png)"
 
 
-def _arms(
-    claim: Claim, finished: Finished, values: Mapping[str, np.ndarray], num_seeds: int
-) -> Iterator[str]:
-    yield f"| arm | what it is | chosen | mean, 95 % interval | {' | '.join(claim.also)} |"
-    yield "|---" * (4 + max(1, len(claim.also))) + "|"
-    for arm, numbers in values.items():
+def _arms(one: Outcome) -> Iterator[str]:
+    also = one.claim.also
+    yield _row("arm", "what it is", "setting", "mean and 95 % interval", *also)
+    yield "|" + "---|" * (4 + len(also))
+    for arm, numbers in one.values.items():
         low, high = interval(numbers)
-        also = [
-            f"{np.nanmean(of(finished.judged[arm].measured)):.4g}" for of in claim.also.values()
-        ]
-        cells = [
+        measured = one.finished.judged[arm].measured
+        yield _row(
             arm,
-            claim.arms[arm].text,
-            _setting(finished.chosen[arm]),
+            one.claim.arms[arm].text,
+            _setting(one.finished.chosen[arm]),
             f"{numbers.mean():.4f} ({low:.4f} to {high:.4f})",
-            *(also or [""]),
-        ]
-        yield f"| {' | '.join(cells)} |"
+            *(f"{np.nanmean(of(measured)):.4g}" for of in also.values()),
+        )
+
+
+def _comparisons(one: Outcome) -> Iterator[str]:
+    yield _row("arm", "against", "gain and 95 % interval", "± standard error", "p", "verdict")
+    yield "|" + "---|" * 6
+    for arm, own in _by_arm(one):
+        for number, other in enumerate(own):
+            yield _row(
+                "" if number else arm,
+                other.control,
+                f"{other.gain:+.4f} ({other.low:+.4f} to {other.high:+.4f})",
+                f"{other.standard_error:.4f}",
+                f"{other.p_value:.3f}",
+                "" if number else f"**{verdict(own)}**",
+            )
+
+
+def _by_arm(one: Outcome) -> Iterator[tuple[str, list[Comparison]]]:
+    for arm in one.values:
+        own = [other for other in one.comparisons if other.arm == arm]
+        if own:
+            yield arm, own
+
+
+def _with_error(comparison: Comparison, *, named: bool = False) -> str:
+    text = f"{comparison.gain:+.4f} ± {comparison.standard_error:.4f}"
+    return f"{text} ({comparison.control})" if named else text
 
 
 def _setting(settings: Iterable[Mapping[str, float]]) -> str:
     settings = tuple(settings)
-    names = [name for name in settings[0] if name not in ("control", "none")]
     return ", ".join(
         f"{name} {'/'.join(dict.fromkeys(f'{setting[name]:g}' for setting in settings))}"
-        for name in names
+        for name in settings[0]
+        if name not in UNTOLD
     )
 
 
-def _comparisons(claim: Claim, comparisons: list[Comparison]) -> Iterator[str]:
-    yield "| arm | against | gain, 95 % interval | in standard errors | p, corrected | verdict |"
-    yield "|---|---|---|---|---|---|"
-    for arm in claim.arms:
-        own = [one for one in comparisons if one.arm == arm]
-        for number, one in enumerate(own):
-            errors = one.gain / one.standard_error if one.standard_error else float("nan")
-            yield (
-                f"| {arm if not number else ''} | {one.control} | {one.gain:+.4f} ({one.low:+.4f} "
-                f"to {one.high:+.4f}) | {errors:+.1f} | {one.p_value:.3f} | "
-                f"{'**' + verdict(own) + '**' if not number else ''} |"
-            )
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
-def overview(names: Iterable[str], found: Mapping[str, Finished], num_seeds: Mapping) -> list[str]:
-    """One line for each arm that a claim is about."""
-    lines = [
-        "| claim | arm | gain over the baseline | over the strongest control | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for name in names:
-        claim = CLAIMS[name]
-        comparisons = compare(claim, values_of(claim, found[name], num_seeds[name]))
-        for arm, each in claim.arms.items():
-            own = [one for one in comparisons if one.arm == arm]
-            if not own:
-                continue
-            hardest = min(own, key=lambda one: one.gain)
-            lines.append(
-                f"| {name} | {each.text} | {own[0].gain:+.4f} ± {own[0].standard_error:.4f} "
-                f"| {hardest.gain:+.4f} ± {hardest.standard_error:.4f} ({hardest.control}) "
-                f"| {verdict(own)} |"
-            )
-    return lines
-
-
-def write_runs(name: str, finished: Finished, num_seeds: int) -> Path:
-    """The deciding number of every run on a fresh seed, as CSV."""
-    claim = CLAIMS[name]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.csv"
+def _write_runs(one: Outcome, path: Path) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["arm", "setting", "seed", "value", *claim.also])
-        for arm, cell in finished.judged.items():
-            columns = [
-                claim.value(cell.measured),
-                *(of(cell.measured) for of in claim.also.values()),
-            ]
+        rows.writerow(["arm", "setting", "seed", "value", *one.claim.also])
+        for arm, cell in one.finished.judged.items():
+            columns = [of(cell.measured) for of in (one.claim.value, *one.claim.also.values())]
             for trial, numbers in enumerate(zip(*columns, strict=True)):
-                setting = finished.chosen[arm][trial // num_seeds]
-                rows.writerow(
-                    [arm, _setting([setting]), trial % num_seeds, *(f"{n:.6g}" for n in numbers)]
-                )
-    return path
-
-
-def replaced(page: str, lines: Iterable[str]) -> str:
-    """The page with these lines between its marks.
-
-    Raises:
-        ValueError: If it has no marks.
-    """
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ValueError(f"the page lacks {START} or {END}; expected both")
-    return "\n".join([before + start, "", *lines, end + after])
+                setting, seed = divmod(trial, one.num_seeds)
+                told = _setting([one.finished.chosen[arm][setting]])
+                rows.writerow([arm, told, seed, *(f"{number:.6g}" for number in numbers)])
