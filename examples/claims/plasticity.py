@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import spectral_reg as sr
-from examples.claims import images
+from examples.claims import images, noise
 from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Program, Settings, Task
 from examples.claims.optimizers import adamw, constant, l2, penalty
@@ -54,9 +54,7 @@ def _grid(*strengths: float) -> tuple[dict[str, float], ...]:
     )
 
 
-RATES = tuple(
-    {"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in (0, 1, -1, 2, -2, 3, -3, -4)
-)
+RATES = noise.RATES
 NORM = {"tracking": "warm"}
 CONTROLS = ("adam", "l2", "l2 to the start")
 SPECTRAL: dict[str, tuple[Any, dict[str, Any], tuple[float, ...], str]] = {
@@ -124,7 +122,7 @@ CLAIM = Claim(
             Budget(10, 60), 3, 2, {"data": "digits", "steps_a_task": 60, "num_images": 200}
         ),
         "full": Preset(
-            Budget(30, 250), 8, 8, {"data": "mnist", "steps_a_task": 250, "num_images": 1200}
+            Budget(30, 250), 8, 8, {"data": "mnist", "steps_a_task": 250, "num_images": 600}
         ),
     },
     also={"first task": lambda measured: measured["learned"][:, 0]},
