@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import spectral_reg as sr
-from examples.claims import cells, runner, statistics
+from examples.claims import cells, runner, statistics, warnings
 from examples.claims.__main__ import main
 from examples.claims.engine import Budget, run_trials
 from examples.claims.registry import CLAIMS
@@ -168,3 +168,14 @@ def test_an_unknown_claim_and_missing_data_are_one_line_each(tmp_path, capsys):
     page.write_text("no marks")
     assert main(["table", "--page", str(page), "--results", str(tmp_path), *cells_at]) == 1
     assert "the page lacks" in capsys.readouterr().err
+
+
+def test_a_warning_is_what_no_living_run_has_shown():
+    known = np.array([[1.0, 1, 1, 1, 1], [2, 2, 2, 2, 2], [9, 9, 9, 9, 9]])
+    living, failing = [2.0, 2, 3, 2, 2], [1.0, 3, 3, np.nan, 3]
+    signal = np.array([living, failing, [2.0] * 5])
+    found = warnings.warnings_of(
+        signal, np.array([True, False, False]), known, np.array([True, True, False])
+    )
+    np.testing.assert_array_equal(found.first, [3, 5])
+    assert (found.missed, found.false_alarms) == (0.5, 0.0)

@@ -68,6 +68,8 @@ class Claim(NamedTuple):
         equal: A quality that the arms are to share: only trials within `tolerance` of the highest
             of all arms are chosen from, or where an arm has none, its highest.
         tolerance: Of the quality.
+        notes: More lines for the page, from what was measured of each arm in tuning and in judging,
+            and the steps of a chunk.
     """
 
     title: str
@@ -84,3 +86,4 @@ class Claim(NamedTuple):
     also: Mapping[str, Callable[[Measured], np.ndarray]] = {}
     equal: Callable[[Measured], np.ndarray] | None = None
     tolerance: float = 0
+    notes: Callable[[Mapping[str, Measured], Mapping[str, Measured], int], list[str]] | None = None

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 import spectral_reg as sr
-from examples.claims import language
+from examples.claims import language, warnings
 from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Measures, Program, Settings
 from examples.claims.layer_rates import BLOCKS
@@ -55,6 +56,31 @@ def _clipped(settings: Settings) -> optax.GradientTransformation:
 FLOOR = sr.hinge(sr.log_stable_rank, below=math.log(8.0))
 CAP = sr.hinge(sr.spectral_norm, above=4.0)
 OPTIONS = {"mask": BLOCKS, "tracking": "warm"}
+
+
+def _signals(cells: Mapping[str, Measured]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """By name, higher is worse, and which runs live: of those that nothing helps but their rate."""
+    runs = [cells[arm] for arm in ("adamw", "lower rate")]
+    joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+    signals = {
+        "the loss": joined["loss"],
+        "the least stable rank": -joined["log_stable_rank"],
+        "the largest singular value": joined["spectral_norm"],
+    }
+    return signals, joined["test"] < ALIVE
+
+
+def _notes(tuned: Mapping[str, Measured], judged: Mapping[str, Measured], chunk: int) -> list[str]:
+    known, fresh = _signals(tuned), _signals(judged)
+    table = warnings.lines(*known, *fresh, chunk)
+    dead = int((~fresh[1]).sum())
+    return [
+        f"Warnings, of runs of AdamW at all rates. A signal, read every {chunk} steps, warns the "
+        "third time in a row that it is worse than in every run of the tuning seed that lived.",
+        f"Of {len(fresh[1])} runs on fresh seeds, {dead} failed.",
+        "",
+        *table,
+    ]
 
 
 def _share_alive(measured: Measured) -> np.ndarray:
@@ -102,4 +128,5 @@ CLAIM = Claim(
     },
     several=len(RATES),
     also={"share alive": _share_alive},
+    notes=_notes,
 )

@@ -10,7 +10,7 @@ from examples.claims.images import Params, cross_entropy, dense_layers, logits_o
 from examples.claims.language import nothing
 
 
-def task(*, prime: int = 97, share: float = 0.4, width: int = 128, batch_size: int = 512) -> Task:
+def task(*, prime: int = 97, share: float = 0.5, width: int = 128, batch_size: int = 512) -> Task:
     """`a + b` modulo a prime, by an embedding of each and two dense layers.
 
     Args:

@@ -110,6 +110,13 @@ def _section(one: Outcome, results: Path) -> Iterator[str]:
     yield ""
     yield from _comparisons(one)
     yield ""
+    if claim.notes:
+        tuned, judged = (
+            {arm: cell.measured for arm, cell in each.items()}
+            for each in (one.finished.tuned, one.finished.judged)
+        )
+        yield from claim.notes(tuned, judged, claim.presets[one.preset].budget.chunk)
+        yield ""
     yield f"![Gains of {one.name}](../{results.as_posix()}/{one.name}.png)"
 
 
