@@ -1,7 +1,7 @@
 """GGUF files, llama.cpp's: a header of settings and tensors, and these in quantized blocks."""
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +13,7 @@ import spectral_reg as sr
 from ._errors import reading
 from ._gguf_blocks import BLOCKS, Blocks
 from ._naming import flax_named, natural_order
-from ._safetensors_files import read_bytes
+from ._safetensors_files import read_bytes, stored
 from ._tensor import Tensor, merge, without_values
 
 GGUF = ".gguf"
@@ -103,8 +103,7 @@ def _tensor(
     if number in PLAIN:
         dtype = PLAIN[number]
         _check_end(path, name, offset, count * np.dtype(_storage(dtype)).itemsize)
-        read: Callable[[], np.ndarray] = partial(read_bytes, path, dtype, shape, offset)
-        return Tensor(shape, dtype, read, name, kind=kind, axes=axes)
+        return replace(stored(path, dtype, shape, offset, name), kind=kind, axes=axes)
     layout = BLOCKS.get(number)
     if layout is None:
         if number not in BY_NUMBER:
@@ -116,11 +115,7 @@ def _tensor(
         raise ValueError(f"{name!r} of shape {shape} has no whole blocks of {layout.num_values}")
     num_blocks = count // layout.num_values
     _check_end(path, name, offset, num_blocks * layout.num_bytes)
-    stored = _Stored(path, offset, shape, layout)
-    return Tensor(
-        shape, "float32", stored.values, name, kind=kind, axes=axes,
-        quantization=layout.name, read_steps=stored.steps,
-    )  # fmt: skip
+    return replace(_Stored(path, offset, shape, layout).tensor(name), kind=kind, axes=axes)
 
 
 class _Stored:
@@ -129,11 +124,22 @@ class _Stored:
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], layout: Blocks) -> None:
         self.path, self.offset, self.shape, self.layout = path, offset, shape, layout
 
+    def tensor(self, name: str) -> Tensor:
+        return Tensor(
+            self.shape, "float32", self.values, name, quantization=self.layout.name,
+            read_steps=self.steps, at=partial(self._at, name) if len(self.shape) > 2 else None,
+        )  # fmt: skip
+
     def values(self) -> np.ndarray:
         return self.layout.values(self._blocks()).reshape(self.shape)
 
     def steps(self) -> np.ndarray:
         return self.layout.steps(self._blocks()).reshape(self.shape)
+
+    def _at(self, name: str, place: int) -> Tensor:
+        num_values = math.prod(self.shape[1:])
+        offset = self.offset + place * num_values // self.layout.num_values * self.layout.num_bytes
+        return _Stored(self.path, offset, self.shape[1:], self.layout).tensor(name)
 
     def _blocks(self) -> np.ndarray:
         shape = (math.prod(self.shape) // self.layout.num_values, self.layout.num_bytes)

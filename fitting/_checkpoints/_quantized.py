@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._packed import MXFP4, PackedIntegers, ScaledFloats
-from ._tensor import Tensor
+from ._tensor import Tensor, places
 
 # What GPTQ, AWQ and bitsandbytes store beside or instead of a weight, and PyTorch beside one.
 PARTS = (
@@ -104,13 +105,20 @@ def _scaled_floats(name: str, tensors: Tensors, settings: Mapping[str, Any]) -> 
     block = _block(sides, grid[-2:] if len(grid) >= 2 else (1, math.prod(grid)), settings)
     if len(grid) == 1 and math.prod(grid) == sides[0] > 1:  # a scale for each row
         return
-    if block is None or (len(grid) > 2 and grid[:-2] != codes.shape[:-2]):
+    if block is None or (math.prod(grid) > 1 and grid[:-2] != codes.shape[:-2]):
         return
-    packed = ScaledFloats(codes.read, tensors[scale].read, block)
     one = math.prod(grid[-2:]) == 1
     how = "a scale" if one else f"scales of {block[0]} x {block[1]} blocks"
-    tensor = _weight(codes.shape, packed, f"{codes.dtype}, {how}", name)
-    yield Whole(name, tensor, (scale,))
+    label = f"{codes.dtype}, {how}"
+    yield Whole(name, _of_scaled_floats(codes, tensors[scale], block, label, name), (scale,))
+
+
+def _of_scaled_floats(
+    codes: Tensor, scales: Tensor, block: tuple[int, int], label: str, origin: str
+) -> Tensor:
+    weight = _weight(codes.shape, ScaledFloats(codes.read, scales.read, block), label, origin)
+    each = partial(_of_scaled_floats, block=block, label=label, origin=origin)
+    return replace(weight, at=places(each, codes, scales))
 
 
 def _block(
@@ -142,10 +150,15 @@ def _mxfp4(name: str, tensors: Tensors) -> Iterator[Whole]:
         return
     if scales.dtype not in ("uint8", "float8_e8m0fnu"):
         return
+    yield Whole(stem, _of_mxfp4(blocks, scales, stem), (name, f"{stem}_scales"))
+
+
+def _of_mxfp4(blocks: Tensor, scales: Tensor, origin: str) -> Tensor:
     *lead, rows, groups, _ = blocks.shape
-    packed = MXFP4(blocks.read, scales.read)
-    tensor = _weight((*lead, 32 * groups, rows), packed, "MXFP4, blocks of 32", stem)
-    yield Whole(stem, tensor, (name, f"{stem}_scales"))
+    shape = (*lead, 32 * groups, rows)
+    weight = _weight(shape, MXFP4(blocks.read, scales.read), "MXFP4, blocks of 32", origin)
+    at = places(partial(_of_mxfp4, origin=origin), blocks, scales) if lead else None
+    return replace(weight, at=at)
 
 
 def _packed_integers(name: str, tensors: Tensors, settings: Mapping[str, Any]) -> Iterator[Whole]:

@@ -100,7 +100,21 @@ def _tensor(path: Path, name: str, entry: dict[str, Any], start: int) -> Tensor:
         return without_values(shape, packed, origin=name, reason=reason)
     dtype = np.dtype(TYPES[packed])
     offset = start + entry["data_offsets"][0]
-    return Tensor(shape, dtype.name, partial(read_bytes, path, dtype.name, shape, offset), name)
+    return stored(path, dtype.name, shape, offset, name)
+
+
+def stored(path: Path, dtype: str, shape: tuple[int, ...], offset: int, name: str) -> Tensor:
+    """A tensor whose values lie in a file as they are in memory."""
+    read = partial(read_bytes, path, dtype, shape, offset)
+    at = partial(_stored_at, path, dtype, shape, offset, name) if len(shape) > 2 else None
+    return Tensor(shape, dtype, read, name, at=at)
+
+
+def _stored_at(
+    path: Path, dtype: str, shape: tuple[int, ...], offset: int, name: str, place: int
+) -> Tensor:
+    offset += place * math.prod(shape[1:]) * _dtype(dtype).itemsize
+    return stored(path, dtype, shape[1:], offset, name)
 
 
 def read_bytes(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> np.ndarray:

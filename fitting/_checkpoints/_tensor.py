@@ -40,6 +40,8 @@ class Tensor:
             value stands for; rounding has added a variance of step^2 / 12.
         read_product: Where it reads as a small matrix with the singular values of a low-rank
             product: reads that product, [in, out].
+        at: Of three axes or more: gives the tensor at a place of the first axis, where nothing of
+            the others need be read for it.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +58,7 @@ class Tensor:
     quantization: str = ""
     read_steps: Callable[[], np.ndarray] | None = None
     read_product: Callable[[], np.ndarray] | None = None
+    at: "Callable[[int], Tensor] | None" = None
 
     @property
     def ndim(self) -> int:
@@ -71,7 +74,19 @@ class Tensor:
 def in_memory(array: np.ndarray, *, origin: str = "", reason: str = "") -> Tensor:
     """A tensor whose values are there already."""
     reason = reason or reason_of_type(array.dtype)
-    return Tensor(array.shape, array.dtype.name, partial(np.asarray, array), origin, reason)
+    read = partial(np.asarray, array)
+    at = partial(_array_at, array, origin) if array.ndim > 2 else None
+    return Tensor(array.shape, array.dtype.name, read, origin, reason, at=at)
+
+
+def places(make: Callable[..., Tensor], *tensors: Tensor) -> Callable[[int], Tensor] | None:
+    """The ``at`` of ``make(*tensors)``, which makes of their places its own; None if one has none.
+
+    Picklable, as ``make`` has to be.
+    """
+    if any(tensor.at is None for tensor in tensors):
+        return None
+    return partial(_made_at, make, tensors)
 
 
 def without_values(shape: tuple[int, ...], dtype: str, *, origin: str, reason: str) -> Tensor:
@@ -90,7 +105,10 @@ def transposed(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
     if axes == tuple(range(tensor.ndim)):
         return tensor
     shape = tuple(tensor.shape[axis] for axis in axes)
-    return _in_layout(tensor, shape, _read_transposed, axes)
+    at = None
+    if axes[0] == 0:
+        at = places(partial(transposed, axes=tuple(axis - 1 for axis in axes[1:])), tensor)
+    return replace(_in_layout(tensor, shape, _read_transposed, axes), at=at)
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -110,6 +128,7 @@ def _in_layout(
         shape=shape,
         read=partial(laid_out, tensor.read, how),
         read_steps=steps and partial(laid_out, steps, how),
+        at=None,
     )
 
 
@@ -126,6 +145,14 @@ def merge(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
             raise ValueError(f"two tensors would both be named {path!r}: {names}; rename one")
         merged[path] = tensor
     return merged
+
+
+def _array_at(array: np.ndarray, origin: str, place: int) -> Tensor:
+    return in_memory(array[place], origin=origin)
+
+
+def _made_at(make: Callable[..., Tensor], tensors: tuple[Tensor, ...], place: int) -> Tensor:
+    return make(*(tensor.at(place) for tensor in tensors if tensor.at))
 
 
 def _read_transposed(read: Callable[[], np.ndarray], axes: tuple[int, ...]) -> np.ndarray:

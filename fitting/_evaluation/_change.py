@@ -42,9 +42,9 @@ def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
     by_name = _by_short_name(base)
     units, skipped = [], dict(tuned.skipped)
     for unit in tuned.units:
-        of_base = next(
-            (by_name[name] for name in _names_in_base(unit.key) if name in by_name), None
-        )
+        of_base = _found(unit.key, by_name)
+        if of_base is None and unit.place.isdecimal():
+            of_base = _one_of(_found(unit.name, by_name), int(unit.place))
         if of_base is None:
             skipped[unit.name] = (unit.tensor.shape, "the base has no weight of its name")
             continue
@@ -79,6 +79,33 @@ def _by_short_name(base: Plan) -> dict[str, Unit]:
     found = {short_name(unit.key): unit for unit in base.units}
     found = {name: unit for name, unit in found.items() if short[name] == 1}
     return found | {unit.key: unit for unit in base.units}
+
+
+def _found(name: str, by_name: Mapping[str, Unit]) -> Unit | None:
+    return next((by_name[other] for other in _names_in_base(name) if other in by_name), None)
+
+
+def _one_of(stack: Unit | None, place: int) -> Unit | None:
+    """One place of a stack that the base has whole; the rest is read too where it has to be."""
+    if stack is None or stack.tensor.ndim < 3 or place >= stack.tensor.shape[0]:
+        return None
+    tensor = stack.tensor
+    steps = tensor.read_steps
+    one = (
+        tensor.at(place)
+        if tensor.at
+        else replace(
+            tensor,
+            shape=tensor.shape[1:],
+            read=partial(_read_at, tensor.read, place),
+            read_steps=steps and partial(_read_at, steps, place),
+        )
+    )
+    return replace(stack, tensor=one)
+
+
+def _read_at(read: Callable[[], np.ndarray], place: int) -> np.ndarray:
+    return read()[place]
 
 
 def _names_in_base(name: str) -> list[str]:

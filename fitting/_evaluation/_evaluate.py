@@ -210,7 +210,7 @@ def open_plan(
     if untied:
         tensors = {name: replace(tensor, identity=None) for name, tensor in tensors.items()}
     config = read_configuration(model_or_path)
-    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config)
+    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config, whole=untied)
     if not todo.units and axes is None and layers is None:
         unnamed = unnamed_matrices(model_or_path, todo.skipped)
         todo = plan(tensors, conv=conv, axes=unnamed, config=config) if unnamed else todo

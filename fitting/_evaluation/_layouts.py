@@ -26,6 +26,7 @@ from ._architectures import num_groups
 from ._composites import compose
 from ._experts import place_experts, unfold_experts
 from ._fused import known_layout
+from ._one_by_one import one_by_one
 from ._unit import Split, Unit
 
 QUANTIZED = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
@@ -50,6 +51,7 @@ def plan(
     layers: Sequence[str] | None = None,
     axes: Axes = None,
     config: Mapping[str, Any] | None = None,
+    whole: bool = False,
 ) -> Plan:
     """Decides for every tensor, from its name and shape alone.
 
@@ -60,6 +62,7 @@ def plan(
         axes: As for :func:`fitting.evaluate`.
         config: What the JSON files beside the weights say of the model: ``config.json``, and
             ``adapter_config.json`` under ``"adapter"``.
+        whole: Whether a large stack stays one unit.
 
     Raises:
         ValueError: If a pattern matches nothing or the axes do not fit.
@@ -98,7 +101,7 @@ def plan(
             measured[tensor.identity] = name
         if (form := reading.form) and form.kind:
             sources = [composed[source].read for source in form.sources]
-            tensor = replace(tensor, read=partial(_made, form, sources))
+            tensor = replace(tensor, read=partial(_made, form, sources), at=None)
         split = None
         if name not in told:
             reading, split = known_layout(bare[name], reading, bare_shapes, config)
@@ -106,7 +109,7 @@ def plan(
         if name in places:
             kind = "experts" if unit.kind == "dense" else unit.kind
             unit = replace(unit, name=places[name].name, place=places[name].number, kind=kind)
-        units.append(unit)
+        units += [unit] if whole else one_by_one(unit)
     # The rows of one name together, as in a stack.
     first = {unit.name: number for number, unit in reversed([*enumerate(units)])}
     return Plan(tuple(sorted(units, key=lambda unit: first[unit.name])), skipped)
