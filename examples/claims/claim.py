@@ -39,12 +39,14 @@ class Preset(NamedTuple):
         num_seeds: Fresh ones, on which arms are judged.
         num_settings: At most so many of each grid, from the first.
         task: Options of the task.
+        num_tuning: Seeds on which each setting is tried.
     """
 
     budget: Budget
     num_seeds: int
     num_settings: int
     task: Mapping[str, Any] = {}
+    num_tuning: int = 1
 
 
 class Claim(NamedTuple):

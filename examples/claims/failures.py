@@ -56,6 +56,9 @@ def _clipped(settings: Settings) -> optax.GradientTransformation:
 FLOOR = sr.hinge(sr.log_stable_rank, below=math.log(8.0))
 CAP = sr.hinge(sr.spectral_norm, above=4.0)
 OPTIONS = {"mask": BLOCKS, "tracking": "warm"}
+PLAIN = _watching()
+DECAYS = (0.1, 0.3, 1.0, 0.01, 0.0)
+STRENGTHS = (1e-2, 1e-1, 1e-3, 1.0, 10.0)
 
 
 def _signals(cells: Mapping[str, Measured]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -99,22 +102,24 @@ CLAIM = Claim(
     higher=False,
     make_task=lambda options, folder: language.task(watched=_watched, **options),
     arms={
-        "adamw": Arm(_watching(), _blocks("none", (0, 0, 0, 0)), text="AdamW, a constant rate"),
+        "adamw": Arm(PLAIN, _blocks("decay", DECAYS), text="AdamW, a constant rate"),
         "lower rate": Arm(
-            _watching(), _blocks("none", (0, 0, 0, 0), scale=0.25), text="a quarter of the rate"
+            PLAIN, _blocks("decay", DECAYS, scale=0.25), text="a quarter of the rate"
         ),
         "clipping": Arm(
-            _watching(_clipped), _blocks("bound", (1.0, 0.3, 0.1, 0.03)), text="the gradient cut"
+            _watching(_clipped),
+            _blocks("bound", (1.0, 0.3, 0.1, 0.03, 3.0)),
+            text="the gradient cut",
         ),
         "floor": Arm(
             _watching(penalty(FLOOR, **OPTIONS)),
-            _blocks("strength", (1e-2, 1e-1, 1e-3, 1.0)),
+            _blocks("strength", STRENGTHS),
             controls=("adamw", "clipping", "lower rate"),
             text="a stable rank of at least 8 asked for",
         ),
         "cap": Arm(
             _watching(penalty(CAP, **OPTIONS)),
-            _blocks("strength", (1e-2, 1e-1, 1e-3, 1.0)),
+            _blocks("strength", STRENGTHS),
             controls=("adamw", "clipping", "lower rate"),
             text="a largest singular value of at most 4 asked for",
         ),
@@ -124,7 +129,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(2, 2), 2, 3, language.SMOKE),
         "quick": Preset(Budget(10, 10), 3, 6, language.SMALL),
-        "full": Preset(Budget(60, 10), 10, 12),
+        "full": Preset(Budget(60, 10), 10, 15, num_tuning=2),
     },
     several=len(RATES),
     also={"share alive": _share_alive},

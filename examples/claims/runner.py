@@ -86,7 +86,8 @@ def complete(
         return Job(name, preset_name, arm, phase, settings, seeds, size)
 
     grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
-    tuning = {arm: job(arm, "tune", grid, (TUNING_SEED,)) for arm, grid in grids.items() if grid}
+    tried = tuple(range(TUNING_SEED, TUNING_SEED + preset.num_tuning))
+    tuning = {arm: job(arm, "tune", grid, tried) for arm, grid in grids.items() if grid}
     tuned = _there({arm: cell_of(each) for arm, each in tuning.items()})
     chosen = {arm: choose(claim, grids[arm], cell, tuned) for arm, cell in tuned.items()}
     followers = {arm: each.tuned_as for arm, each in claim.arms.items() if each.tuned_as in chosen}
@@ -116,7 +117,8 @@ def choose(
         quality = np.nan_to_num(claim.equal(cell.measured), nan=-np.inf)
         enough = quality >= min(best - claim.tolerance, quality.max())
         scores = np.where(enough, scores, -np.inf)
-    blocks = scores.reshape(-1, claim.several).mean(1)
+    # A block is so many settings, the seeds of each in a row.
+    blocks = scores.reshape(len(grid) // claim.several, -1).mean(1)
     first = int(blocks.argmax()) * claim.several
     return grid[first : first + claim.several]
 
