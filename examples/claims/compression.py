@@ -67,7 +67,6 @@ def _arms_on_text() -> dict[str, Arm]:
         )
         controls = ("adamw", f"norms of {name}")
         arms[name] = Arm(Program(adamw(before=before)), grid, "", controls, name)
-    for name in PENALTIES:
         program = Program(adamw(), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"AdamW at the norms of {name}")
     return arms

@@ -83,13 +83,13 @@ CLAIM = Claim(
             controls=("adamw", "muon", "muon, low rates", "norms of cap"),
             text="Muon, largest singular values of at most 2 asked for",
         ),
+        "norms of cap": Arm(Program(muon(), CAP), tuned_as="cap", text="Muon at the cap's norms"),
         "raised": Arm(
             Program(RAISED),
             _grid((4e-3, 2e-3), (-1e-2, -1e-1, -1e-3, -3e-1), "strength", decay=0.1),
             controls=("adamw", "norms of raised"),
             text="AdamW, log stable rank raised",
         ),
-        "norms of cap": Arm(Program(muon(), CAP), tuned_as="cap", text="Muon at the cap's norms"),
         "norms of raised": Arm(
             Program(adamw(), RAISED), tuned_as="raised", text="AdamW at the norms of raised"
         ),

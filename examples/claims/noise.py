@@ -48,7 +48,6 @@ def arms_of(
         before = penalty(metric, mask=LARGE, **options)
         controls = ("adam", "l2", f"norms of {name}")
         arms[name] = Arm(Program(adamw(before=before)), grid(*strengths), "", controls, name)
-    for name in names:
         program = Program(adamw(), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"Adam at the norms of {name}")
     return arms

@@ -17,7 +17,8 @@ from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Program, Settings, Task
 from examples.claims.optimizers import adamw, constant, l2, penalty
 
-HIDDEN = sr.by_path("fc*/kernel")
+# The last layer has no more than ten singular values.
+HIDDEN = sr.by_path("fc*/kernel", exclude=("fc4/*",))
 POWER = 2
 
 
@@ -61,13 +62,13 @@ SPECTRAL: dict[str, tuple[Any, dict[str, Any], tuple[float, ...], str]] = {
     "sigma": (distance_from_one, {}, (1e-2, 1e-3, 1e-1, 1e-4), "(sigma_max^2 - 1)^2"),
     "floor": (
         sr.hinge(sr.log_stable_rank, below=math.log(16.0)),
-        {},
+        {"mask": HIDDEN},
         (1e-2, 1e-1, 1e-3, 1.0),
         "a stable rank of at least 16 asked for",
     ),
     "tail": (
         sr.power_law_distance(3.0),
-        {"every": 5, "mask": sr.by_path("fc*/kernel", exclude=("fc4/*",))},
+        {"every": 5, "mask": HIDDEN},
         (1e-2, 1e-1, 1e-3, 1.0),
         "distance from a power law of exponent 3",
     ),
@@ -86,7 +87,6 @@ def _arms() -> dict[str, Arm]:
         program = _program(penalty(metric, **{**NORM, **options}))
         controls = (*CONTROLS, f"norms of {name}")
         arms[name] = Arm(program, _grid(*strengths), controls=controls, text=text)
-    for name in SPECTRAL:
         program = Program(adamw(schedule=constant), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"Adam at the norms of {name}")
     return arms

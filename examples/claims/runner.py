@@ -87,24 +87,37 @@ def complete(
 
     grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
     tried = tuple(range(TUNING_SEED, TUNING_SEED + preset.num_tuning))
-    tuning = {arm: job(arm, "tune", grid, tried) for arm, grid in grids.items() if grid}
-    tuned = _there({arm: cell_of(each) for arm, each in tuning.items()})
-    chosen = {arm: choose(claim, grids[arm], cell, tuned) for arm, cell in tuned.items()}
-    followers = {arm: each.tuned_as for arm, each in claim.arms.items() if each.tuned_as in chosen}
-    chosen |= {arm: chosen[other] for arm, other in followers.items()}
-    seeds = tuple(range(preset.num_seeds))
-    judging = {arm: job(arm, "judge", settings, seeds) for arm, settings in chosen.items()}
-    judged = _there({arm: cell_of(each) for arm, each in judging.items()})
+    fresh = tuple(range(preset.num_seeds))
+    tuned: dict[str, Cell] = {}
+    judged: dict[str, Cell] = {}
+    chosen: dict[str, tuple[Setting, ...]] = {}
+
+    def tune(arm: str) -> None:
+        cell = cell_of(job(arm, "tune", grids[arm], tried)) if grids[arm] else None
+        if cell is not None:
+            tuned[arm] = cell
+
+    def judge(arm: str) -> None:
+        if arm in tuned:
+            chosen[arm] = choose(claim, grids[arm], tuned[arm], tuned)
+        elif claim.arms[arm].tuned_as in chosen:
+            chosen[arm] = chosen[claim.arms[arm].tuned_as]
+        cell = cell_of(job(arm, "judge", chosen[arm], fresh)) if arm in chosen else None
+        if cell is not None:
+            judged[arm] = cell
+
+    # At equal quality, what an arm is judged on depends on all others. Else each arm is finished
+    # before the next, so that what there is can be compared whenever time is over.
+    for stages in ((tune,), (judge,)) if claim.equal else ((tune, judge),):
+        for arm in claim.arms:
+            for stage in stages:
+                stage(arm)
     return Finished(tuned, chosen, judged, tuple(missing))
 
 
 def find(name: str, preset_name: str, folder: Path) -> Finished:
     """The finished cells of a claim, without running any."""
     return complete(name, preset_name, folder, deadline=-math.inf)
-
-
-def _there(found: Mapping[str, Cell | None]) -> dict[str, Cell]:
-    return {arm: cell for arm, cell in found.items() if cell is not None}
 
 
 def choose(
