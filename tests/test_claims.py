@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import spectral_reg as sr
-from examples.claims import cells, runner, statistics, warnings
+from examples.claims import cells, optimizers, runner, statistics, warnings
 from examples.claims.__main__ import main
-from examples.claims.engine import Budget, run_trials
+from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
 
 pytestmark = pytest.mark.usefixtures("promoted_types", "quick_to_compile")
@@ -143,18 +143,17 @@ def test_interval_and_correction():
 
 
 def test_a_run_takes_the_norms_of_the_one_that_goes_along(tasks):
-    task, claim = tasks("label-noise"), CLAIMS["label-noise"]
-    shown = task._replace(judged=lambda data, params: sr.layer_norms(params))
-    arm, matched = (claim.arms[name].program for name in ("nuclear", "norms of nuclear"))
+    shown = tasks("label-noise")._replace(judged=lambda data, params: sr.layer_norms(params))
+    decayed, free = optimizers.adamw(before=optimizers.l2), optimizers.adamw()
     setting = {"rate": 1e-2, "decay": 0.0, "strength": 1.0}
     settings = {name: jnp.array([value]) for name, value in setting.items()}
-    norms, held, free = (
+    norms, held, own = (
         run_trials(shown, program, Budget(1, 3), settings, jnp.zeros(1, jnp.int32))
-        for program in (arm, matched, claim.arms["adam"].program)
+        for program in (Program(decayed), Program(free, norms_of=decayed), Program(free))
     )
     for name in ("fc1/kernel", "fc2/kernel"):
         np.testing.assert_allclose(held[name], norms[name], rtol=1e-5)
-        assert abs(free[name] / norms[name] - 1) > 0.01
+        assert abs(own[name] / norms[name] - 1) > 0.01
 
 
 def test_an_unknown_claim_and_missing_data_are_one_line_each(tmp_path, capsys):
