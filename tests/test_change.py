@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import fitting
+import spectral_reg as sr
 from fitting._command import main
 from fitting._evaluation import short_name
 
@@ -127,17 +128,61 @@ def test_adapters_as_peft_merges_them(tmp_path, dora, rslora):
         assert 0 < row["change_overlap"] < 1
 
 
-def test_adalora_is_refused_with_its_reason():
-    base = {"q": {"kernel": normal(40, 30)}, "o": {"kernel": normal(40, 30)}}
+def test_adalora_as_peft_merges_it(tmp_path):
+    peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(60, 80, bias=False), torch.nn.Linear(80, 40))
+    before = {name: weight.clone().numpy() for name, weight in model.state_dict().items()}
+    config = peft.AdaLoraConfig(
+        init_r=6, target_r=3, lora_alpha=8, target_modules=["0", "1"], total_step=20
+    )
+    live = peft.get_peft_model(model, config)
+    kept = {"0": [True, False, True, True, False, True], "1": [True] * 6}
+    patterns = {f"{place}.lora_E.default": pattern for place, pattern in kept.items()}
+    live.peft_config["default"].rank_pattern = patterns
+    with torch.no_grad():
+        for name, weight in live.named_parameters():
+            if "lora_" in name:
+                weight += 0.3 * torch.randn(weight.shape)
+        live.base_model.model[0].lora_E["default"][[1, 4]] = 0
+    live.save_pretrained(tmp_path)
+    of_live = measured(live, before).layers.query("kind == 'lora'")
+    of_file = measured(tmp_path, before).layers
+    alone = fitting.evaluate(tmp_path, progress=False).layers
+    assert of_file["num_eigenvalues"].tolist() == [4, 6]
+    merged = live.merge_and_unload().state_dict()
+    for layers in (of_live, of_file, alone):
+        for row, place in zip(layers.to_dict("records"), "01", strict=True):
+            change = merged[f"{place}.weight"].numpy() - before[f"{place}.weight"]
+            assert row["frobenius_norm"] == pytest.approx(np.linalg.norm(change), rel=1e-4)
+
+    settings = tmp_path / "adapter_config.json"
+    said = json.loads(settings.read_text())
+    settings.write_text(json.dumps({key: said[key] for key in said if key != "init_r"}))
+    assert set(fitting.evaluate(tmp_path, progress=False).layers["kind"]) == {
+        "lora, alpha not known"
+    }
+    with pytest.raises(ValueError, match="whose alpha is not known"):
+        measured(tmp_path, before)
+
+
+def test_an_adapter_of_rank_0_adds_nothing():
     adapter = {
-        "q.lora_A.weight": normal(4, 40), "q.lora_B.weight": normal(30, 4),
-        "q.lora_E.weight": normal(4, 1), "q.alpha": np.float32(4), "o.weight": normal(30, 40),
+        "q.lora_A.weight": normal(0, 40), "q.lora_B.weight": normal(30, 0), "o.weight": normal(9, 8)
     }  # fmt: skip
-    torch = pytest.importorskip("torch")
-    adapter = {name: torch.as_tensor(values) for name, values in adapter.items()}
-    report = measured(adapter, base)
+    report = fitting.evaluate(adapter, progress=False)
     assert report.layers["name"].tolist() == ["o/kernel"]
-    assert report.skipped["reason"].str.contains("AdaLoRA").any()
+    reasons = report.skipped.set_index("name")["reason"]
+    assert reasons["q/lora"] == "an adapter of rank 0: it adds nothing"
+
+
+def test_axes_that_are_given_hold_for_the_base_too():
+    W, U = normal(2, 60, 40), normal(2, 60, 40)
+    axes = {"scrambled": sr.MatrixAxes()}
+    report = measured({"scrambled": W + U}, {"module": {"scrambled": W}}, axes=axes)
+    assert report.layers["index"].tolist() == ["0", "1"]
+    for place, row in enumerate(report.layers.to_dict("records")):
+        assert row["frobenius_norm"] == pytest.approx(np.linalg.norm(U[place]), rel=1e-5)
 
 
 def test_bad_bases_and_the_command_line(tmp_path, capsys):

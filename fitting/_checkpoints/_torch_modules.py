@@ -76,7 +76,10 @@ def live_adapters(model: Any) -> dict[str, dict[str, Any]]:
         if hasattr(layer, "lora_A") and isinstance(scaling, dict):
             (short,) = strip_prefixes({f"{name}.scaling": layer})
             path = short.removesuffix(".scaling").replace(".", "/")
+            ranks = getattr(layer, "ranknum", {})  # of AdaLoRA, which divides by it when it runs
             for adapter, factor in scaling.items():
+                if adapter in ranks:
+                    factor /= float(ranks[adapter]) + 1e-5
                 found["scaling"][f"{path}/{adapter}"] = factor
                 found["num_experts"][f"{path}/{adapter}"] = getattr(layer, "num_experts", 1)
     return found

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +31,9 @@ OTHER_KINDS = {
 }  # fmt: skip
 # What stands beside the pair of a low-rank adapter, and makes it one of another kind.
 BESIDE = {"lora_magnitude_vector": "DoRA", "lora_magnitude": "DoRA", "lora_E": "AdaLoRA"}
+DIAGONAL = "lora_E"
+# What PEFT adds to AdaLoRA's rank before it divides by it.
+RANK_OFFSET = 1e-5
 # A pair that holds the products of all experts.
 OF_EXPERTS = re.compile(r"(^|/)experts(/base_layer)*/lora_(A|B)/")
 
@@ -91,15 +93,24 @@ def low_rank(name: str, tensors: Tensors, adapter: Mapping[str, Any]) -> Iterato
     rank //= num_experts
     alpha = tensors.get("/".join(filter(None, (module, "alpha"))))
     read_alpha: Callable[[], Any] | None = alpha.read if alpha and not alpha.reason else None
-    factor = 1.0 if first == "lora_a" else _factor(module, label, rank, adapter)
-    kind = "lora" if factor is not None or read_alpha else "lora, alpha not known"
-    read, product = (
-        partial(how, A.read, B.read, flax, factor, read_alpha, num_experts)
-        for how in (_read_low_rank, _read_product)
-    )
-    joint = "/".join(filter(None, (module, "lora" + label)))
     sources = (name, other) if read_alpha is None else (name, other, f"{module}/alpha")
-    tensor = Tensor((rows, cols), A.dtype, read, kind=kind, read_product=product)
+    beside = "/".join(filter(None, (module, DIAGONAL + label)))
+    diagonal = tensors.get(beside)
+    if diagonal is not None and (diagonal.reason or diagonal.shape != (rank, 1)):
+        return
+    factor: float | None = 1.0
+    if first != "lora_a":
+        factor = _factor(module, label, rank, adapter, has_diagonal=diagonal is not None)
+    read_diagonal = None
+    if diagonal is not None:
+        sources, read_diagonal = (*sources, beside), diagonal.read
+    kind = "lora" if factor is not None or read_alpha else "lora, alpha not known"
+    pair = _Pair(A.read, B.read, read_diagonal, flax, factor, read_alpha, num_experts)
+    joint = "/".join(filter(None, (module, "lora" + label)))
+    reason = "" if rank else "an adapter of rank 0: it adds nothing"
+    tensor = Tensor(
+        (rows, cols), A.dtype, pair.core, reason=reason, kind=kind, read_product=pair.product
+    )
     if num_experts > 1:
         axes = sr.MatrixAxes()
         tensor = replace(tensor, shape=(num_experts, rows, cols), axes=axes, read_product=None)
@@ -132,33 +143,66 @@ def _by_pattern(module: str, adapter: Mapping[str, Any], patterns: str, default:
     return default
 
 
-def _factor(module: str, label: str, rank: int, adapter: Mapping[str, Any]) -> float | None:
-    """Alpha / r, or alpha / sqrt(r) for rsLoRA, as PEFT has it; None where it does not say."""
+def _factor(
+    module: str, label: str, rank: int, adapter: Mapping[str, Any], *, has_diagonal: bool
+) -> float | None:
+    """What PEFT multiplies the product by; None where nothing says it.
+
+    Alpha / r, alpha / sqrt(r) for rsLoRA, and for AdaLoRA alpha over the rank that it began with.
+    """
     scaling = adapter.get("scaling", {}).get(module + label)
     if scaling is not None:
         return float(scaling)
     alpha = _by_pattern(module, adapter, "alpha_pattern", adapter.get("lora_alpha"))
     if not isinstance(alpha, (int, float)):
         return None
-    return alpha / (rank**0.5 if adapter.get("use_rslora") else rank)
+    if has_diagonal:
+        first = adapter.get("init_r")
+        if not isinstance(first, int):
+            return None
+        return (alpha if alpha > 0 else first) / (first + RANK_OFFSET)
+    return alpha / (rank**0.5 if adapter.get("use_rslora") else rank) if rank else 0.0
 
 
-def _read_low_rank(
-    read_a: Callable[[], np.ndarray],
-    read_b: Callable[[], np.ndarray],
-    flax: bool,
-    factor: float | None,
-    read_alpha: Callable[[], Any] | None,
-    num_experts: int,
-) -> np.ndarray:
-    """A matrix of r rows with the nonzero singular values of the product, which is never formed."""
-    A, B, scale = _read_factors(read_a, read_b, flax, factor, read_alpha, num_experts)
-    if num_experts > 1:
-        # [r of one expert after the other] and [experts in turns], as PEFT has them.
-        firsts = A.reshape(len(A), num_experts, -1).swapaxes(0, 1)
-        seconds = B.reshape(-1, num_experts, B.shape[1]).swapaxes(0, 1)
-        return np.stack([_core(a, b) * scale for a, b in zip(firsts, seconds, strict=True)])
-    return _core(A, B) * scale
+class _Pair(NamedTuple):
+    """Where a low-rank product is read from; its scale is ``factor`` or alpha / r."""
+
+    read_a: Callable[[], np.ndarray]
+    read_b: Callable[[], np.ndarray]
+    read_diagonal: Callable[[], np.ndarray] | None
+    flax: bool
+    factor: float | None
+    read_alpha: Callable[[], Any] | None
+    num_experts: int
+
+    def core(self) -> np.ndarray:
+        """A matrix of r rows with the nonzero singular values of the product, never formed."""
+        A, B, scale = self._factors()
+        if self.num_experts > 1:
+            # [r of one expert after the other] and [experts in turns], as PEFT has them.
+            firsts = A.reshape(len(A), self.num_experts, -1).swapaxes(0, 1)
+            seconds = B.reshape(-1, self.num_experts, B.shape[1]).swapaxes(0, 1)
+            return np.stack([_core(a, b) * scale for a, b in zip(firsts, seconds, strict=True)])
+        return _core(A, B) * scale
+
+    def product(self) -> np.ndarray:
+        """The product [in, out] as the model adds it."""
+        A, B, scale = self._factors()
+        product: np.ndarray = (A * scale) @ B
+        return product
+
+    def _factors(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """[in, r], [r, out] and the scale."""
+        A, B = (np.asarray(read(), dtype=np.float64) for read in (self.read_a, self.read_b))
+        if not self.flax:
+            A, B = A.T, B.T
+        A, B = A.reshape(-1, A.shape[-1]), B.reshape(-1, B.shape[-1])
+        if self.read_diagonal is not None:
+            A = A * np.asarray(self.read_diagonal(), dtype=np.float64).ravel()
+        factor = self.factor
+        if self.read_alpha is not None:
+            factor = float(self.read_alpha()) * self.num_experts / A.shape[1]
+        return A, B, 1.0 if factor is None else factor
 
 
 def _core(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -167,27 +211,3 @@ def _core(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     R_a, R_b = (np.asarray(np.linalg.qr(side, mode="r")) for side in (A, B.T))
     core: np.ndarray = R_a @ R_b.T
     return core
-
-
-def _read_product(*factors: Any) -> np.ndarray:
-    """The product [in, out] as the model adds it."""
-    A, B, scale = _read_factors(*factors)
-    product: np.ndarray = (A * scale) @ B
-    return product
-
-
-def _read_factors(
-    read_a: Callable[[], np.ndarray],
-    read_b: Callable[[], np.ndarray],
-    flax: bool,
-    factor: float | None,
-    read_alpha: Callable[[], Any] | None,
-    num_experts: int,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    A, B = (np.asarray(read(), dtype=np.float64) for read in (read_a, read_b))
-    if not flax:
-        A, B = A.T, B.T
-    A, B = A.reshape(-1, A.shape[-1]), B.reshape(-1, B.shape[-1])
-    if read_alpha is not None:
-        factor = float(read_alpha()) * num_experts / A.shape[1]
-    return A, B, 1.0 if factor is None else factor

@@ -17,12 +17,13 @@ WRAPPERS = ("model", "module", "_orig_mod", "_forward_module", "base_model", "_f
 INSIDE = ("base_layer", "_checkpoint_wrapped_module")
 LOW_RANK = ("lora", "lora_embedding")
 LEAVES = ("kernel", "embedding", "weight")
-# What kinds of adapters store beside the pair: a magnitude makes it DoRA, a diagonal AdaLoRA.
+# What DoRA stores beside the pair.
 MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude")
-DIAGONAL = "lora_E"
 
 
-def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
+def changes(
+    tuned: Plan, tensors: Mapping[str, Tensor], base: Plan, base_tensors: Mapping[str, Tensor]
+) -> Plan:
     """The plan of a tuned model, of which every unit reads its change instead.
 
     A weight stands against the base's of its name, whatever wraps the models: ``model/``,
@@ -31,7 +32,8 @@ def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
     Args:
         tuned: Of the tuned model, or of its adapter alone.
         tensors: Of the same.
-        base: Of the base.
+        base: Of the base, with what is made of several tensors.
+        base_tensors: Of the same; whether a plan would measure them, their names alone may not say.
 
     Returns:
         A plan of what both have. The tuned model's other weights are skipped, with the reason.
@@ -39,7 +41,10 @@ def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
     Raises:
         ValueError: If the two have no weight in common.
     """
-    by_name = _by_short_name(base)
+    by_name = _by_short_name(
+        {name: one for name, one in base_tensors.items() if one.ndim > 1 and not one.reason}
+        | {unit.key: unit.tensor for unit in base.units}
+    )
     units, skipped = [], dict(tuned.skipped)
     for unit in tuned.units:
         of_base = _found(unit.key, by_name)
@@ -54,9 +59,9 @@ def changes(tuned: Plan, tensors: Mapping[str, Tensor], base: Plan) -> Plan:
         else:
             units.append(changed)
     if not units:
-        reasons = Counter(reason for _, reason in skipped.values())
+        reasons = Counter(skipped[unit.name][1] for unit in tuned.units)
         ours = [unit.name for unit in tuned.units][:3]
-        theirs = [unit.name for unit in base.units][:3]
+        theirs = [*by_name][:3]
         raise ValueError(
             f"base shares no weight with the model, which has {', '.join(ours)}, where the base "
             f"has {', '.join(theirs)}; expected one of its names and shapes "
@@ -73,35 +78,30 @@ def short_name(name: str) -> str:
     return "/".join(parts)
 
 
-def _by_short_name(base: Plan) -> dict[str, Unit]:
-    """Units by their names, and by what is left of these where that is of one unit alone."""
-    short = Counter(short_name(unit.key) for unit in base.units)
-    found = {short_name(unit.key): unit for unit in base.units}
-    found = {name: unit for name, unit in found.items() if short[name] == 1}
-    return found | {unit.key: unit for unit in base.units}
+def _by_short_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by their names, and by what is left of these where that is of one alone."""
+    short = Counter(map(short_name, tensors))
+    found = {short_name(name): tensor for name, tensor in tensors.items()}
+    return {**tensors, **{name: one for name, one in found.items() if short[name] == 1}}
 
 
-def _found(name: str, by_name: Mapping[str, Unit]) -> Unit | None:
+def _found(name: str, by_name: Mapping[str, Tensor]) -> Tensor | None:
     return next((by_name[other] for other in _names_in_base(name) if other in by_name), None)
 
 
-def _one_of(stack: Unit | None, place: int) -> Unit | None:
+def _one_of(stack: Tensor | None, place: int) -> Tensor | None:
     """One place of a stack that the base has whole; the rest is read too where it has to be."""
-    if stack is None or stack.tensor.ndim < 3 or place >= stack.tensor.shape[0]:
+    if stack is None or stack.ndim < 3 or place >= stack.shape[0]:
         return None
-    tensor = stack.tensor
-    steps = tensor.read_steps
-    one = (
-        tensor.at(place)
-        if tensor.at
-        else replace(
-            tensor,
-            shape=tensor.shape[1:],
-            read=partial(_read_at, tensor.read, place),
-            read_steps=steps and partial(_read_at, steps, place),
-        )
+    if stack.at is not None:
+        return stack.at(place)
+    steps = stack.read_steps
+    return replace(
+        stack,
+        shape=stack.shape[1:],
+        read=partial(_read_at, stack.read, place),
+        read_steps=steps and partial(_read_at, steps, place),
     )
-    return replace(stack, tensor=one)
 
 
 def _read_at(read: Callable[[], np.ndarray], place: int) -> np.ndarray:
@@ -119,50 +119,48 @@ def _names_in_base(name: str) -> list[str]:
     return names
 
 
-def _change(unit: Unit, base: Unit, tensors: Mapping[str, Tensor]) -> Unit | str:
+def _change(unit: Unit, base: Tensor, tensors: Mapping[str, Tensor]) -> Unit | str:
     """The unit of the change, or why there is none."""
     if unit.low_rank is not None:
         return _change_by_adapter(unit, base, tensors)
-    if unit.tensor.shape == base.tensor.shape:
-        read_base = base.tensor.read
-    elif unit.tensor.shape == base.tensor.shape[::-1] and unit.tensor.ndim == 2:
-        read_base = partial(_transposed, base.tensor.read)
+    if unit.tensor.shape == base.shape:
+        read_base = base.read
+    elif unit.tensor.shape == base.shape[::-1] and unit.tensor.ndim == 2:
+        read_base = partial(_transposed, base.read)
     else:
-        return f"the base's is of shape {base.tensor.shape}"
-    wide = "float64" in (unit.tensor.dtype, base.tensor.dtype)
+        return f"the base's is of shape {base.shape}"
+    wide = "float64" in (unit.tensor.dtype, base.dtype)
     dtype = "float64" if wide else "float32"
     read = partial(_difference, unit.tensor.read, read_base, dtype)
     # Of two quantized weights the rounding of both is left.
-    steps = [read for read in (unit.tensor.read_steps, base.tensor.read_steps) if read]
+    steps = [read for read in (unit.tensor.read_steps, base.read_steps) if read]
     tensor = replace(
         unit.tensor,
         dtype=dtype,
         read=read,
         read_steps=partial(_joint_steps, tuple(steps)) if steps else None,
-        quantization=unit.tensor.quantization or base.tensor.quantization,
+        quantization=unit.tensor.quantization or base.quantization,
     )
     return replace(unit, tensor=tensor, read_base=read_base)
 
 
-def _change_by_adapter(unit: Unit, base: Unit, tensors: Mapping[str, Tensor]) -> Unit | str:
+def _change_by_adapter(unit: Unit, base: Tensor, tensors: Mapping[str, Tensor]) -> Unit | str:
     product = unit.tensor.read_product
     shape = unit.low_rank
     if product is None or shape is None:
         return "an adapter whose product is not known"
     if unit.tensor.kind.endswith("not known"):
         return "an adapter whose alpha is not known: nothing says how large its change is"
-    sides = base.tensor.shape
+    sides = base.shape
     if len(sides) == 2 and sides == shape:
-        read_base = base.tensor.read
+        read_base = base.read
     elif len(sides) == 2 and sides[::-1] == shape:
-        read_base = partial(_transposed, base.tensor.read)
+        read_base = partial(_transposed, base.read)
     elif len(sides) > 2 and np.prod(sides[:-1]) * sides[-1] == np.prod(shape):
         return "an adapter of a convolution"
     else:
         return f"the base's is of shape {sides}"
     module = unit.name.rpartition("/lora")[0]
-    if any(name.startswith(f"{module}/{DIAGONAL}") for name in tensors):
-        return "an adapter of kind AdaLoRA: how many of its ranks are left is not stored with it"
     magnitudes = [
         tensor
         for name, tensor in tensors.items()

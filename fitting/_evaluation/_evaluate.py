@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,9 @@ def evaluate(
 
         base: The model that this one was tuned from, in any of these ways: then the change of each
             weight that both have is measured, W - W_base, or what an adapter adds (B A times its
-            scale, DoRA's with its magnitudes). The columns ``change_share``, ``change_overlap``
-            and ``change_overlap_by_chance`` say how large it is and how far it lies in the base's
-            ten largest directions.
+            scale, DoRA's with its magnitudes, AdaLoRA's with its diagonal). The columns
+            ``change_share``, ``change_overlap`` and ``change_overlap_by_chance`` say how large it
+            is and how far it lies in the base's ten largest directions.
         conv: What a convolution becomes: ``"slices"``, a row for each position of its window (the
             papers' feature maps); ``"pooled"``, one row for all their eigenvalues; ``"flatten"``,
             one row for the [window * in, out] matrix; :func:`spectral_reg.conv_operator`, one row
@@ -145,9 +144,8 @@ def evaluate(
         raise ValueError("out is None; expected the folder of the evaluation to resume")
     tensors, todo = open_plan(model_or_path, conv=conv, layers=layers, axes=axes)
     if base is not None:
-        # What is tied in the base need not be so in the model: there each stands for itself.
-        base_tensors, of_base = open_plan(base, conv=conv, untied=True)
-        todo = changes(todo, tensors, of_base)
+        base_tensors, of_base = open_plan(base, conv=conv, as_base=True)
+        todo = changes(todo, tensors, of_base, base_tensors)
     finished = None
     if out is not None:
         told = axes if axes is None else {unit.name: unit.axes for unit in todo.units}
@@ -192,11 +190,11 @@ def open_plan(
     conv: str | sr.ConvOperator = "slices",
     layers: Sequence[str] | None = None,
     axes: Axes = None,
-    untied: bool = False,
+    as_base: bool = False,
 ) -> tuple[dict[str, Tensor], Plan]:
     """The tensors of a model and what becomes of them; arguments and errors as of `evaluate`.
 
-    With ``untied`` one tensor under several names is measured under each.
+    ``as_base``: large stacks stay whole, and nothing need be there to measure.
     """
     if conv not in CONV and not isinstance(conv, sr.ConvOperator):
         raise ValueError(
@@ -207,14 +205,12 @@ def open_plan(
     if axes is None and getattr(model_or_path, "ndim", 0) >= 2:  # an array alone
         model_or_path, axes = {"matrix": model_or_path}, {"matrix": sr.MatrixAxes()}
     tensors = open_checkpoint(model_or_path)
-    if untied:
-        tensors = {name: replace(tensor, identity=None) for name, tensor in tensors.items()}
     config = read_configuration(model_or_path)
-    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config, whole=untied)
+    todo = plan(tensors, conv=conv, layers=layers, axes=axes, config=config, whole=as_base)
     if not todo.units and axes is None and layers is None:
         unnamed = unnamed_matrices(model_or_path, todo.skipped)
         todo = plan(tensors, conv=conv, axes=unnamed, config=config) if unnamed else todo
-    if not todo.units:
+    if not (todo.units or as_base):
         raise ValueError(_nothing_to_measure(model_or_path, todo))
     return tensors, todo
 
