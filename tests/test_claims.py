@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import spectral_reg as sr
-from examples.claims import cells, optimizers, runner, statistics, warnings
+from examples.claims import (
+    cells,
+    compression,
+    images,
+    optimizers,
+    robustness,
+    runner,
+    statistics,
+    warnings,
+)
 from examples.claims.__main__ import main
 from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
@@ -178,3 +187,24 @@ def test_a_warning_is_what_no_living_run_has_shown():
     )
     np.testing.assert_array_equal(found.first, [3, 5])
     assert (found.missed, found.false_alarms) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (8, 12), (2, 8, 8)])
+def test_truncation_is_that_of_the_svd(shape):
+    W = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    U, sigma, V = np.linalg.svd(W, full_matrices=False)
+    expected = (U[..., :2] * sigma[..., None, :2]) @ V[..., :2, :]
+    found = jax.jit(compression.truncated, static_argnums=1)(W, 4)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_attack_stays_within_its_radius_and_raises_the_loss():
+    key = jax.random.key(0)
+    params = images.dense_layers(key, (16, 8, 4))
+    pixels = jax.random.uniform(key, (5, 16))
+    labels = jnp.arange(5) % 4
+    found = robustness.attacked(params, pixels, labels)
+    assert jnp.max(jnp.linalg.norm(found - pixels, axis=-1)) < robustness.RADIUS + 1e-4
+    assert 0 <= jnp.min(found) <= jnp.max(found) <= 1
+    before, after = (images.cross_entropy(params, (x, labels)) for x in (pixels, found))
+    assert after > before + 0.5

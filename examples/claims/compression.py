@@ -13,6 +13,7 @@ from examples.claims.engine import Budget, Measures, Program, Task
 from examples.claims.layer_rates import BLOCKS, GRID
 from examples.claims.noise import DIGITS, MNIST
 from examples.claims.optimizers import adamw, penalty
+from spectral_reg._stacks import eigh  # one matrix at a time on the CPU, whatever maps over it
 
 # Of the rank of each matrix.
 SHARES = {"half": 2, "quarter": 4, "eighth": 8, "sixteenth": 16}
@@ -24,7 +25,7 @@ def truncated(W: jax.Array, divisor: int) -> jax.Array:
     tall = W.shape[-2] >= W.shape[-1]
     tall_W = W if tall else jnp.swapaxes(W, -1, -2)
     gram = jnp.matmul(jnp.swapaxes(tall_W, -1, -2), tall_W, precision="highest")
-    top = jnp.linalg.eigh(gram)[1][..., -(gram.shape[-1] // divisor) :]
+    top = eigh(gram)[1][..., -(gram.shape[-1] // divisor) :]
     product = jnp.matmul(tall_W, jnp.matmul(top, jnp.swapaxes(top, -1, -2)), precision="highest")
     return product if tall else jnp.swapaxes(product, -1, -2)
 
