@@ -1,11 +1,14 @@
 """What `spectral-reg compare` and its example print, write and refuse."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+import fitting
 from examples import compare_checkpoints
 from fitting._command import main
 
@@ -39,7 +42,49 @@ def test_command_line_compares_two_checkpoints(files, tmp_path, capsys, monkeypa
     for text in ("before", "after", "mean_alpha_hat", "fc", "0 of 1 layers have"):
         assert text in printed.out
     written = [path.name for folder in ("out", "figures") for path in (tmp_path / folder).iterdir()]
-    assert written == ["comparison.json", "layers.png"]
+    assert sorted(written) == [
+        "comparison.html", "comparison.json", "figures", "layers.csv", "layers.png", "metrics.csv"
+    ]  # fmt: skip
+    out = tmp_path / "out"
+    assert [path.name for path in (out / "figures").iterdir()] == ["layers.png"]
+    metrics = pd.read_csv(out / "metrics.csv", index_col="metric")
+    assert metrics.columns.tolist() == ["before", "after"]
+    layers = pd.read_csv(out / "layers.csv", keep_default_na=False)
+    assert layers["name"].tolist() == ["fc/kernel"]
+    assert layers["spectrum_change after"].iloc[0] > 0
+
+
+def test_the_page_of_a_comparison(files, tmp_path):
+    page = tmp_path / "page.html"
+    (tmp_path / "quality.json").write_text(json.dumps({f"model{i}": 4 - i for i in range(4)}))
+    assert main(
+        ["compare", *files, "--html", str(page), "--quality", str(tmp_path / "quality.json")]
+    ) == 0  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    comparison = fitting.compare({Path(name).stem: name for name in files})
+    largest = comparison.layers["spectrum_change", "model3"].iloc[0]
+    assert f'data-v="{largest:.6g}">{largest:.3f}</td>' in text
+    assert text.index("Shared matrices") < text.index("Metrics")
+    for part in ("mean_alpha_hat", "change to model3", "tau_p", 'data-name="fc"', "In plain words"):
+        assert part in text
+    assert "http" not in text.replace("Content-Security-Policy", "").replace("http-equiv", "")
+
+
+def test_the_folder_and_page_of_what_shares_nothing(files, tmp_path):
+    rng = np.random.default_rng(0)
+    name = "<b>&@@rows@@.weight"
+    other = tmp_path / "other.safetensors"
+    save_file({name: rng.normal(size=(60, 50)).astype(np.float32)}, other)
+    out = tmp_path / "out"
+    assert main(["compare", files[0], str(other), "--names", "a<i>", "b", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "comparison.html", "comparison.json", "metrics.csv"
+    ]  # fmt: skip
+    text = (out / "comparison.html").read_text(encoding="utf-8")
+    assert "Shared matrices" not in text
+    assert "a&lt;i&gt;" in text
+    assert "a<i>" not in text
+    assert "no matrix shared" in text
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from rich.console import Console
 
 import spectral_reg as sr
 
-from .._comparison import check_quality, compare
+from .._comparison import Comparison, check_quality, compare, is_drawable
 from .._evaluation import evaluate
 from .._reports import Report, is_report, load_report
+from .._whole_file import check_place, written_whole
 from ._comparison_table import show_comparison
 from ._options import add_conv_option, add_folder_options
 
@@ -32,7 +33,10 @@ def add_compare_command(commands: Any) -> None:
         "--quality", type=Path, metavar="FILE", help="JSON {name: number} or CSV lines name,number"
     )
     add_conv_option(command)
-    add_folder_options(command, "comparison.json")
+    add_folder_options(
+        command, "comparison.json, comparison.html, metrics.csv, layers.csv and the figures"
+    )
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a page to this file")
     command.add_argument("--json", action="store_true", help="print the comparison as JSON")
     command.set_defaults(run=run_compare, check=_check(command))
 
@@ -60,6 +64,8 @@ def _check(command: argparse.ArgumentParser) -> Any:
 def run_compare(options: argparse.Namespace) -> None:
     """Compares and prints; raises what :func:`fitting.compare` raises."""
     options.check(options)
+    if options.html and options.out not in (options.html.parent, *options.html.parents):
+        check_place(options.html)  # before the work, which would be lost
     quality = _read_quality(options.quality) if options.quality else None
     if quality is not None:
         check_quality(quality, options.names)
@@ -69,14 +75,32 @@ def run_compare(options: argparse.Namespace) -> None:
     }
     comparison = compare(reports, quality=quality)
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        comparison.save(options.out / "comparison.json")
+        _write_folder(comparison, options.out)
+    if options.html:
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        comparison.to_html(options.html)
     if options.plot:
         comparison.plot(options.plot)
     if options.json:
         print(json.dumps(comparison.to_dict()))
     else:
         show_comparison(comparison, Console())
+
+
+def _write_folder(comparison: Comparison, folder: Path) -> None:
+    """All that a person wants of it, but figures where there is nothing to draw."""
+    folder.mkdir(parents=True, exist_ok=True)
+    comparison.save(folder / "comparison.json")
+    comparison.to_html(folder / "comparison.html")
+    with written_whole(folder / "metrics.csv") as partial:
+        comparison.values.T.join(comparison.table).to_csv(partial, index_label="metric")
+    layers = comparison.layers
+    if layers is not None:
+        flat = layers.set_axis([" ".join(column) for column in layers.columns], axis=1)
+        with written_whole(folder / "layers.csv") as partial:
+            flat.to_csv(partial)
+    if is_drawable(comparison):
+        comparison.plot(folder / "figures")
 
 
 def _stem(path: Path) -> str:

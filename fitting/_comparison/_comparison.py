@@ -20,6 +20,7 @@ from ._compared import REFERENCE, Compared, load_compared
 from ._described import comparison_html, describe_comparison
 from ._figures import plot_comparison
 from ._layer_changes import layer_changes
+from ._page import write_page
 from ._quality_table import check_quality, quality_table
 
 # How deep and how large a model is: what has to be ruled out before a metric explains its quality.
@@ -59,6 +60,24 @@ class Comparison(Compared):
 
     def _repr_html_(self) -> str:
         return comparison_html(self)
+
+    def to_html(self, path: str | Path, *, title: str = "Models compared") -> Path:
+        """Writes one self-contained page, whole or not at all.
+
+        The sentences, a table of the shared matrices to sort and filter, the most changed first,
+        and every metric. It loads nothing and runs no script but its own.
+
+        Args:
+            path: The file to write.
+            title: Heading of the page.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        return write_page(self, path, title=title)
 
     def plot(self, folder: str | Path) -> list[Path]:
         """Draws the figures into a folder, which is made where it is missing.

@@ -23,7 +23,7 @@ def describe_comparison(comparison: Compared) -> list[str]:
             f"  quality of {len(comparison.quality)} against {len(comparison.table)} metrics"
         )
     lines += [f"  {note}" for note in comparison.notes]
-    return [*lines, "  values, table, layers, reading; plot(folder), save(path)"]
+    return [*lines, "  values, table, layers, reading; plot(folder), to_html(path), save(path)"]
 
 
 def comparison_html(comparison: Compared) -> str:

@@ -20,24 +20,29 @@ if TYPE_CHECKING:
 LAYER_PANELS = ("lambda_max", "alpha", "stable_rank", "spectrum_change")
 
 
+def is_drawable(comparison: Compared) -> bool:
+    """Whether there is anything to draw; more models than colours are no picture of layers."""
+    has_layers = comparison.layers is not None and len(comparison.values) <= len(SERIES)
+    return has_layers or comparison.quality is not None
+
+
 def plot_comparison(comparison: Compared, folder: Path) -> list[Path]:
     """Draws what there is to draw; see :meth:`Comparison.plot`."""
     import matplotlib
 
+    if not is_drawable(comparison):
+        raise ValueError(
+            "the comparison has nothing to draw; expected a quality of each model, or layers "
+            f"that up to {len(SERIES)} models share"
+        )
     figures: dict[str, Figure] = {}
     with matplotlib.rc_context(STYLE | {"axes.titlesize": 9}):
         if comparison.quality is not None:
             if comparison.reference in comparison.values:
                 figures["alpha_hat.png"] = _reference_figure(comparison)
             figures["metrics.png"] = _metrics_figure(comparison)
-        # More models than there are colours are no picture of their layers.
         if comparison.layers is not None and len(comparison.values) <= len(SERIES):
             figures["layers.png"] = _layers_figure(comparison.layers, list(comparison.values.index))
-        if not figures:
-            raise ValueError(
-                "the comparison has nothing to draw; expected a quality of each model, or layers "
-                f"that up to {len(SERIES)} models share"
-            )
         folder.mkdir(parents=True, exist_ok=True)
         return [save_figure(figure, folder / name) for name, figure in figures.items()]
 

@@ -13,7 +13,7 @@
       layer.hidden = !(named && (!phase.value || layer.dataset.phases.split(" ").includes(phase.value)));
       shown += !layer.hidden;
     }
-    status.textContent = `${shown} of ${layers.length} layers`;
+    status.textContent = `${shown} of ${layers.length}`;
   };
   search.addEventListener("input", filter);
   phase.addEventListener("change", filter);
