@@ -14,6 +14,7 @@ from examples.claims import (
     robustness,
     runner,
     statistics,
+    table,
     warnings,
 )
 from examples.claims.__main__ import main
@@ -22,21 +23,22 @@ from examples.claims.registry import CLAIMS
 
 pytestmark = pytest.mark.usefixtures("promoted_types", "quick_to_compile")
 
-# Programs that arms share are traced once.
+# Those that a claim is about: the others are parts of them.
 PROGRAMS = {
     (name, id(arm.program)): (name, arm_name)
     for name, claim in CLAIMS.items()
     for arm_name, arm in claim.arms.items()
+    if arm.controls
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "arm"), PROGRAMS.values())
-def test_every_program_can_be_traced(name, arm, tasks):
+def test_every_spectral_program_can_be_traced(name, arm, tasks):
     claim = CLAIMS[name]
     preset = claim.presets["smoke"]
     own = claim.arms[arm]
-    (setting, *_) = own.grid or claim.arms[own.tuned_as].grid
+    (setting, *_) = own.grid
     task = tasks(name)
     settings = {key: jnp.array([value]) for key, value in setting.items()}
     measured = jax.eval_shape(
@@ -208,3 +210,43 @@ def test_an_attack_stays_within_its_radius_and_raises_the_loss():
     assert 0 <= jnp.min(found) <= jnp.max(found) <= 1
     before, after = (images.cross_entropy(params, (x, labels)) for x in (pixels, found))
     assert after > before + 0.5
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
+    claim = CLAIMS[name]
+    preset = claim.presets["full"]
+    draw = np.random.default_rng(0)
+
+    def run(task, program, budget, settings, seeds):
+        def numbers(*shape):
+            return draw.uniform(0.5, 3.0, size=(len(seeds), *shape))
+
+        watched = ("loss", "learned", "hidden", "shown", "log_stable_rank", "spectral_norm")
+        judged = ("train", "validation", "test")
+        kinds = ("half", "quarter", "sixteenth", "attacked")
+        return {
+            **{each: numbers(budget.num_chunks) for each in watched},
+            **{each: numbers() for each in judged},
+            **{f"{each} {kind}": numbers() for each in judged for kind in kinds},
+        }
+
+    monkeypatch.setattr(runner, "run_trials", run)
+    monkeypatch.setitem(CLAIMS, name, claim._replace(make_task=lambda options, folder: None))
+    finished = runner.complete(name, "full", tmp_path, told=lambda line: None)
+    assert not finished.missing
+    assert [*finished.judged] == [*claim.arms]
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.START}\nwhat was there\n{table.END}\nafter\n")
+    arguments = ["--claim", name, "--preset", "full", "--cells", str(tmp_path)]
+    paths = ["--page", str(page), "--results", str(tmp_path / "results")]
+    assert main(["table", *arguments, *paths]) == 0
+    text = page.read_text()
+    assert (text[:6], text[-6:]) == ("before", "after\n")
+    assert "what was there" not in text
+    for arm, each in claim.arms.items():
+        assert (f"| {name} | {arm} | " in text) == bool(each.controls)
+        assert f"\n| {arm} | {each.text} |" in text
+    rows = (tmp_path / "results" / f"{name}.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(claim.arms) * claim.several * preset.num_seeds
+    assert (tmp_path / "results" / f"{name}.png").stat().st_size > 5000

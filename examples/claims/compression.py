@@ -85,7 +85,7 @@ ON_IMAGES = Claim(
     value=lambda measured: measured["test sixteenth"],
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, DIGITS),
-        "quick": Preset(Budget(6, 100), 3, 4, DIGITS),
+        "quick": Preset(Budget(6, 100), 3, 3, DIGITS),
         "full": Preset(Budget(30, 100), 8, 8, MNIST),
     },
     also={
@@ -108,7 +108,7 @@ ON_TEXT = Claim(
     value=lambda measured: measured["test quarter"],
     presets={
         "smoke": Preset(Budget(2, 2), 2, 2, {**language.SMOKE, "width": 32}),
-        "quick": Preset(Budget(6, 25), 3, 2, language.SMALL),
+        "quick": Preset(Budget(6, 25), 3, 3, language.SMALL),
         "full": Preset(Budget(10, 100), 8, 8),
     },
     also={

@@ -128,7 +128,7 @@ CLAIM = Claim(
     value=lambda measured: _finite(measured["test"]),
     presets={
         "smoke": Preset(Budget(2, 2), 2, 3, language.SMOKE),
-        "quick": Preset(Budget(10, 10), 3, 6, language.SMALL),
+        "quick": Preset(Budget(10, 10), 2, 6, language.SMALL),
         "full": Preset(Budget(60, 10), 10, 15, num_tuning=2),
     },
     several=len(RATES),

@@ -75,7 +75,7 @@ CLAIM = Claim(
             Budget(2, 3), 2, 2, {"prime": 11, "width": 8, "batch_size": 16, "share": 0.5}
         ),
         "quick": Preset(
-            Budget(15, 100), 3, 4, {"prime": 23, "width": 32, "batch_size": 128, "share": 0.5}
+            Budget(15, 100), 3, 3, {"prime": 23, "width": 32, "batch_size": 128, "share": 0.5}
         ),
         "full": Preset(Budget(100, 120), 10, 8),
     },

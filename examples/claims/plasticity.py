@@ -119,7 +119,7 @@ CLAIM = Claim(
             Budget(2, 3), 2, 2, {"data": "digits", "steps_a_task": 3, "num_images": 50}
         ),
         "quick": Preset(
-            Budget(10, 60), 3, 2, {"data": "digits", "steps_a_task": 60, "num_images": 200}
+            Budget(10, 60), 3, 3, {"data": "digits", "steps_a_task": 60, "num_images": 200}
         ),
         "full": Preset(
             Budget(30, 250), 8, 8, {"data": "mnist", "steps_a_task": 250, "num_images": 600}

@@ -86,7 +86,7 @@ CLAIM = Claim(
     value=lambda measured: measured["test attacked"],
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, noise.DIGITS),
-        "quick": Preset(Budget(6, 100), 3, 4, noise.DIGITS),
+        "quick": Preset(Budget(6, 100), 3, 3, noise.DIGITS),
         "full": Preset(Budget(30, 100), 8, 8, noise.MNIST),
     },
     also={"clean": lambda measured: measured["test"]},
