@@ -66,6 +66,20 @@ def test_mnist_on_the_real_files(data_dir):
     assert test_labels.tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
+def test_fashion_mnist_is_read_from_its_own_folder(tmp_path):
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    for part, first in (("train", 3), ("t10k", 7)):
+        pixels = np.arange(2 * 784).reshape(2, 28, 28).astype(np.uint8)
+        for kind, content in (("images-idx3", pixels), ("labels-idx1", np.uint8([first, 1]))):
+            header = b"\0\0\x08" + bytes([content.ndim]) + np.array(content.shape, ">i4").tobytes()
+            path = folder / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + content.tobytes()))
+    found = data.load("fashion-mnist", tmp_path, scaling="unit")
+    assert found.train_images[1, 0, 0].tolist() == [np.float32(784 % 256 / 255)] * 3
+    assert (found.train_labels.tolist(), found.test_labels.tolist()) == ([3, 1], [7, 1])
+
+
 def test_each_kind_of_missing_data_says_what_to_do(tmp_path):
     with pytest.raises(data.DataError, match="name is 'imagenet'; expected one of digits"):
         data.load("imagenet")

@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,12 +136,12 @@ def _idx(path: Path) -> np.ndarray:
     return pixels.reshape(shape)
 
 
-def _mnist(folder: Path) -> tuple[Split, Split]:
-    """MNIST from its idx files, its grey in all three channels."""
+def _mnist(folder: Path, name: str = "mnist") -> tuple[Split, Split]:
+    """MNIST, or what comes in the same idx files, its grey in all three channels."""
 
-    def split(name: str) -> Split:
-        images = _idx(folder / "mnist" / f"{name}-images-idx3-ubyte.gz")
-        labels = _idx(folder / "mnist" / f"{name}-labels-idx1-ubyte.gz")
+    def split(part: str) -> Split:
+        images = _idx(folder / name / f"{part}-images-idx3-ubyte.gz")
+        labels = _idx(folder / name / f"{part}-labels-idx1-ubyte.gz")
         return np.repeat(images[..., None], 3, axis=-1), labels
 
     return split("train"), split("t10k")
@@ -150,9 +151,15 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
     "digits": _digits,
     "cifar10": _cifar10,
     "mnist": _mnist,
+    "fashion-mnist": partial(_mnist, name="fashion-mnist"),
 }
-SIZES = {"digits": (1536, 261), "cifar10": (50_000, 10_000), "mnist": (60_000, 10_000)}
-NEEDS_FOLDER = ("cifar10", "mnist")
+SIZES = {
+    "digits": (1536, 261),
+    "cifar10": (50_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+}
+NEEDS_FOLDER = ("cifar10", "mnist", "fashion-mnist")
 
 
 def _unit(images: np.ndarray) -> np.ndarray:
@@ -180,9 +187,10 @@ def load(
     """Reads a data set; the same call always gives the same images in the same order.
 
     Args:
-        name: `"digits"` (comes with scikit-learn), `"cifar10"` or `"mnist"`.
+        name: `"digits"` (comes with scikit-learn), `"cifar10"`, `"mnist"` or `"fashion-mnist"`.
         data_dir: The folder that holds `cifar-10-batches-bin/`, or the archive that it comes in, or
-            the parts of `packed`; or `mnist/`.
+            the parts of `packed`; or `mnist/`, or `fashion-mnist/` (with Debian's package
+            dataset-fashion-mnist, `/usr/share/datasets`).
         train_size: How many training images, from the first; by default all that are not for
             validation.
         test_size: How many test images, from the first; all by default.
