@@ -112,7 +112,7 @@ def make_parser(experiment: Experiment) -> argparse.ArgumentParser:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        help="folder of cifar-10-batches-bin/ or cifar-10-binary.tar.gz, or of mnist/, fashion-mnist/",
+        help="folder of cifar-10-batches-bin/, cifar-10-binary.tar.gz, mnist/ or fashion-mnist/",
     )
     parser.add_argument(
         "--download", action="store_true", help="fetch the data into --data-dir, or into a cache"
