@@ -6,6 +6,8 @@ from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
 from ._axes import MatrixAxes as MatrixAxes
 from ._axes_argument import Stacked as Stacked
+from ._cap_spectral_norm import CappedNormsState as CappedNormsState
+from ._cap_spectral_norm import cap_spectral_norm as cap_spectral_norm
 from ._conv_operator import ConvOperator as ConvOperator
 from ._conv_operator import conv_operator as conv_operator
 from ._csn import frozen_csn as frozen_csn
@@ -55,6 +57,7 @@ from ._watch import SpectralWatchState as SpectralWatchState
 from ._watch import watch_spectra as watch_spectra
 
 __all__ = [
+    "CappedNormsState",
     "ConvOperator",
     "HeldNormsState",
     "LayerFactorsState",
@@ -70,6 +73,7 @@ __all__ = [
     "alpha",
     "alpha_hat",
     "by_path",
+    "cap_spectral_norm",
     "conv_operator",
     "eigenvalues",
     "explain_layers",

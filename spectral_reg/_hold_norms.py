@@ -5,20 +5,18 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from ._after_step import leading_to, left_by_step, select_trained, wide
 from ._axes_argument import Axes, ResolvedAxes
 from ._blocks import HIGHEST
 from ._eigenvalues import largest_eigenvalue
 from ._layer_factors import Values, scaled
 from ._layers import Layer, read_layers
-from ._optax_state import check_updates, is_placeholder
-from ._reading import Selection, select_layers
-from ._reparametrized import Reparametrized
+from ._optax_state import is_placeholder
 from ._tracked_norms import no_top_vectors, tracked_norms
 from ._tracked_penalty import Vectors
-from ._trees import Mask, PyTree, path_name
+from ._trees import Mask, PyTree
 
 Kind = Literal["frobenius", "spectral"]
 
@@ -96,7 +94,7 @@ def hold_norms(
         if is_placeholder(params):
             # No part of the state is a tree like the parameters.
             return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
-        leaves, resolved = _select(params, mask, axes)
+        leaves, resolved = select_trained(params, mask, axes)
         found = _norms(leaves, resolved, kind)
         vectors = {}
         if kind == "spectral":
@@ -123,29 +121,24 @@ def hold_norms(
         del extra
         if params is None:
             raise ValueError("params is None; expected parameters: update(updates, state, params)")
-        leaves, resolved = _select(params, mask, axes)
-        check_updates(updates, leaves)
-        steps = {path_name(path): update for path, update in jax.tree.leaves_with_path(updates)}
-        wide = {name: _wide(leaf) + _wide(steps[name]) for name, leaf in leaves.items()}
+        leaves, resolved = select_trained(params, mask, axes)
+        after = left_by_step(updates, leaves)
         if kind == "spectral":
-            found, vectors = _followed(wide, resolved, state.vectors)
+            found, vectors = _followed(after, resolved, state.vectors)
         else:
-            found, vectors = _norms(wide, resolved, kind), state.vectors
+            found, vectors = _norms(after, resolved, kind), state.vectors
         if recorded is None:
             held = state.norms
         else:
             held = {name: norm.at[state.count].get(mode="clip") for name, norm in recorded.items()}
 
-        def hold(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
-            name = path_name(path)
-            if name not in leaves:
-                return update
+        def rescaled(name: str, weight: jax.Array) -> jax.Array:
             size = found[name]
             factor = jnp.where(size > 0, held[name] / jnp.where(size > 0, size, 1), 1)
-            new = scaled(name, factor.astype(size.dtype), resolved[name], wide[name])
-            return (new - _wide(leaves[name])).astype(update.dtype)
+            return scaled(name, factor.astype(size.dtype), resolved[name], weight)
 
-        return jax.tree.map_with_path(hold, updates), HeldNormsState(
+        weights = {name: rescaled(name, weight) for name, weight in after.items()}
+        return leading_to(weights, updates, leaves), HeldNormsState(
             optax.safe_increment(state.count), state.norms, vectors
         )
 
@@ -187,18 +180,7 @@ def layer_norms(
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
-    return _norms(*_select(params, mask, axes), kind)
-
-
-def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
-    selection = select_layers(params, mask, axes)
-    for name, leaf in selection.leaves.items():
-        if isinstance(leaf, Reparametrized):
-            raise ValueError(
-                f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
-                "that is trained itself: leave it out with mask"
-            )
-    return selection
+    return _norms(*select_trained(params, mask, axes), kind)
 
 
 def _layers(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes) -> dict[str, Layer]:
@@ -209,7 +191,7 @@ def _layers(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes) -> dict[str
 def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) -> Values:
     norms = {}
     for name, layer in _layers(leaves, resolved).items():
-        W, num_batch = _wide(layer.weight), layer.num_batch
+        W, num_batch = wide(layer.weight), layer.num_batch
         if kind == "spectral":
             norms[name] = _largest(largest_eigenvalue(W), num_batch)
         else:
@@ -225,14 +207,10 @@ def _followed(
     """Spectral norms from the vectors of the last step, and the vectors of this one."""
     norms, followed = {}, {}
     for name, layer in _layers(leaves, resolved).items():
-        _, top, followed[name] = tracked_norms(_wide(layer.weight), vectors[name])
+        _, top, followed[name] = tracked_norms(wide(layer.weight), vectors[name])
         norms[name] = _largest(top, layer.num_batch)
     return norms, followed
 
 
 def _largest(top: jax.Array, num_batch: int) -> jax.Array:
     return jnp.sqrt(jnp.max(top, axis=tuple(range(num_batch, top.ndim))))
-
-
-def _wide(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(np.promote_types(leaf.dtype, jnp.float32))

@@ -1,5 +1,6 @@
 """The largest singular value followed from step to step by conjugate gradients."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -28,10 +29,11 @@ MAX_JUMP = 0.5
 
 
 class Climb(NamedTuple):
-    """A state of the search for the top: vectors, the best one, its error and bound, and steps."""
+    """A state of the search for the top: vectors, the best and their values, error, and steps."""
 
     vectors: jax.Array
     best: jax.Array
+    values: jax.Array
     error: jax.Array
     bound: jax.Array
     count: jax.Array  # type: ignore[assignment]  # shadows tuple.count
@@ -87,45 +89,78 @@ def tracked_norms(W: jax.Array, last: TopVectors) -> tuple[jax.Array, jax.Array,
     W = tall(as_matrices(W))
     constant, mesh = jax.lax.stop_gradient(W), sharding.mesh_of(W)
     squared_norm = jnp.sum(W * W, axis=(-2, -1))
+    best, _, left = climb_to_top(constant, last)
+    if mesh is not None:
+        values = along(W, sharding.squared_column_norms(constant, best), best)
+    else:
+        WV = product(W, best)
+        values = jnp.sum(WV * WV, axis=-2)
+    top = _largest(values)
+    lambda_max = sharding.everywhere(jax.lax.stop_gradient(top), mesh)
+    return squared_norm, top, left._replace(lambda_max=lambda_max)
+
+
+def climb_to_top(
+    W: jax.Array,
+    last: TopVectors,
+    *,
+    above: float | jax.Array = math.inf,
+    max_error: float = MAX_ERROR,
+) -> tuple[jax.Array, jax.Array, TopVectors]:
+    """The KEPT best vectors that :func:`tracked_norms` finds, not differentiable.
+
+    Args:
+        W: Tall matrices ``[..., N, M]``.
+        last: What the last step left.
+        above: The vectors whose eigenvalues are above this are to be known too, not the first
+            alone.
+        max_error: Relative residual past which another step follows.
+
+    Returns:
+        The vectors ``[..., M, KEPT]``, their Ritz values ``[..., KEPT]``, and what is left.
+    """
+    mesh = sharding.mesh_of(W)
     last = jax.tree.map(lambda array: sharding.everywhere(array, mesh), last)
-    known_norm = sharding.everywhere(jax.lax.stop_gradient(squared_norm), mesh)
+    known_norm = sharding.everywhere(jnp.sum(W * W, axis=(-2, -1)), mesh)
     changed = _has_jumped(known_norm, last.squared_norm)
 
     def climb(state: Climb) -> Climb:
         if mesh is not None:
-            images = sharding.gram_times(constant, state.vectors)
-            best, vectors, known, errors = sharding.spread(_climb, state.vectors, images, mesh=mesh)
+            images = sharding.gram_times(W, state.vectors)
+            results = sharding.spread(_climb, state.vectors, images, mesh=mesh)
         else:
-            WV = product(constant, state.vectors)
-            images = product(transpose(constant), WV)
+            WV = product(W, state.vectors)
+            images = product(transpose(W), WV)
             S = product(transpose(WV), WV)
-            best, vectors, known, errors = _climb(state.vectors, images, S)
+            results = _climb(state.vectors, images, S)
+        best, vectors, known, values, errors = results
         lost = (state.count == 0) & (changed | _has_jumped(known, last.lambda_max))
         vectors = jax.lax.cond(
             anywhere(jnp.any(lost)), lambda: _restarted(vectors, lost), lambda: vectors
         )
         bound = jnp.where(lost, MAX_ERROR_AT_START, state.bound)
         # Any of those followed may be the best at the next step: at a start all must be known.
-        error = jnp.where(bound < MAX_ERROR, jnp.max(errors, axis=-1), errors[..., 0])
+        first = jnp.broadcast_to(jnp.arange(errors.shape[-1]) == 0, errors.shape)
+        at_start = jnp.broadcast_to((bound < max_error)[..., None], errors.shape)
+        is_wanted = first | at_start | (values[..., :FOLLOWED] > above)
+        error = jnp.max(jnp.where(is_wanted, errors, 0), axis=-1)
         error = jnp.where(lost, jnp.inf, error)
-        return Climb(vectors, best, error, bound, state.count + 1)
+        return Climb(vectors, best, values, error, bound, state.count + 1)
 
     def is_unsettled(state: Climb) -> jax.Array:
-        above = jnp.any(state.error > state.bound)  # false of NaN
-        return anywhere(above) & (state.count < MAX_CLIMBS)
+        unsettled = jnp.any(state.error > state.bound)  # false of NaN
+        return anywhere(unsettled) & (state.count < MAX_CLIMBS)
 
     unknown = jnp.full_like(last.lambda_max, jnp.inf)
-    bound = jnp.full_like(last.lambda_max, MAX_ERROR)
-    start = Climb(last.vectors, last.vectors[..., :KEPT], unknown, bound, jnp.zeros((), int))
+    bound = jnp.full_like(last.lambda_max, max_error)
+    best = last.vectors[..., :KEPT]
+    start = Climb(
+        last.vectors, best, jnp.zeros_like(best[..., 0, :]), unknown, bound, jnp.zeros((), int)
+    )
     end = jax.lax.while_loop(is_unsettled, climb, start)
-    if mesh is not None:
-        values = along(W, sharding.squared_column_norms(constant, end.best), end.best)
-    else:
-        WV = product(W, end.best)
-        values = jnp.sum(WV * WV, axis=-2)
-    top = _largest(values)
-    left = TopVectors(end.vectors, known_norm, jax.lax.stop_gradient(top))
-    return squared_norm, top, jax.tree.map(lambda array: sharding.everywhere(array, mesh), left)
+    left = TopVectors(end.vectors, known_norm, end.values[..., 0])
+    left = jax.tree.map(lambda array: sharding.everywhere(array, mesh), left)
+    return end.best, end.values, left
 
 
 def _largest(values: jax.Array) -> jax.Array:
@@ -154,10 +189,11 @@ def _restarted(vectors: jax.Array, lost: jax.Array) -> jax.Array:
 
 def _climb(
     V: jax.Array, XV: jax.Array, S: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """The best vectors in the span of V, and the span for the next step.
 
-    Also what the first of V says lambda_max is, and the residuals of the best, relative to it.
+    Also what the first of V says lambda_max is, the values of the best, and their residuals,
+    relative to the largest.
     """
     S = product(transpose(V), XV) if S is None else S
     values, ritz = eigh(S)
@@ -170,4 +206,4 @@ def _climb(
     errors, top = jnp.linalg.norm(residuals, axis=-2), values[..., :1]
     errors = jnp.where(top > 0, errors / jnp.where(top > 0, top, 1), 0)
     span = orthonormal(jnp.concatenate(columns, axis=-1))
-    return best, span, S[..., 0, 0], errors
+    return best, span, S[..., 0, 0], values[..., :KEPT], errors

@@ -1,0 +1,51 @@
+"""What acts on the weights that a step leaves: updates that lead to other weights."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._axes_argument import Axes
+from ._optax_state import check_updates
+from ._reading import Selection, select_layers
+from ._reparametrized import Reparametrized
+from ._trees import Mask, PyTree, path_name
+
+
+def select_trained(params: PyTree, mask: Mask, axes: Axes) -> Selection:
+    """The selected leaves, each of them a weight that is trained itself."""
+    selection = select_layers(params, mask, axes)
+    for name, leaf in selection.leaves.items():
+        if isinstance(leaf, Reparametrized):
+            raise ValueError(
+                f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
+                "that is trained itself: leave it out with mask"
+            )
+    return selection
+
+
+def left_by_step(updates: PyTree, leaves: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The selected weights after the step, in float32 or wider."""
+    check_updates(updates, leaves)
+    steps = {path_name(path): update for path, update in jax.tree.leaves_with_path(updates)}
+    return {name: wide(leaf) + wide(steps[name]) for name, leaf in leaves.items()}
+
+
+def leading_to(
+    weights: Mapping[str, jax.Array], updates: PyTree, leaves: Mapping[str, jax.Array]
+) -> PyTree:
+    """Updates after which the selected leaves are the weights; the others as they are."""
+
+    def lead(path: tuple, update: jax.Array) -> jax.Array:
+        name = path_name(path)
+        if name not in weights:
+            return update
+        return (weights[name] - wide(leaves[name])).astype(update.dtype)
+
+    return jax.tree.map_with_path(lead, updates)
+
+
+def wide(leaf: jax.Array) -> jax.Array:
+    """The leaf in float32 or wider."""
+    return leaf.astype(np.promote_types(leaf.dtype, jnp.float32))

@@ -1,0 +1,158 @@
+"""Largest singular values held below a bound."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._after_step import leading_to, left_by_step, select_trained
+from ._axes_argument import Axes, ResolvedAxes
+from ._clip import clipped, clipped_along_top, softly_clipped
+from ._eigenvalues import tall
+from ._layers import CONV_MATRICES, ConvMatrices, read_layers
+from ._one_body import in_one_body
+from ._optax_state import check_fits, is_placeholder
+from ._tracked_norms import no_top_vectors
+from ._tracked_penalty import Vectors
+from ._trees import Mask, PyTree
+
+
+class CappedNormsState(NamedTuple):
+    """State of :func:`cap_spectral_norm`.
+
+    Attributes:
+        count: Steps taken.
+        vectors: Singular vectors by path, where they are followed; else empty.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    vectors: Vectors
+
+
+def cap_spectral_norm(
+    bound: float | Callable[[jax.Array], jax.Array],
+    *,
+    soft: bool = False,
+    tracking: str = "warm",
+    mask: Mask = None,
+    conv: ConvMatrices = "slices",
+    axes: Axes = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps every singular value of the selected weights at or below a bound.
+
+    .. math:: W + u = U \Sigma V^T, \quad W + u \leftarrow U \min(\Sigma, bound) V^T
+
+    The nearest weight within the bound, in any unitarily invariant norm. It stands last in the
+    chain, as it acts on what the step leaves.
+
+    Args:
+        bound: The largest singular value that is allowed, or a schedule of the step count.
+        soft: Clip by odd polynomials of products of matrices, 37 a step, with no vectors in the
+            state and nothing decomposed: for accelerators, for stacks, and for optimizers such as
+            Muon that bring a large part of the spectrum to the bound. Within 1e-3 of the bound for
+            weights that a step leaves at up to 4 times the bound.
+        tracking: How the singular values above the bound are found, unless ``soft``. ``"warm"``
+            follows the largest from step to step, and decomposes where four or more are above the
+            bound; ``"exact"`` decomposes at every step.
+        mask: Which leaves, as for :func:`layer_matrices`; the others keep their updates.
+        conv: ``"slices"`` or ``"flatten"``, as for :func:`layer_matrices`. As a map of whole inputs
+            a convolution can have a larger norm than either.
+        axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
+
+    Returns:
+        The transformation; ``update`` needs ``params``.
+
+    Raises:
+        ValueError: If the bound is not above 0 and finite, ``tracking`` or ``conv`` is unknown, or
+            as for :func:`layer_matrices`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, spectral_reg as sr
+        >>> optimizer = optax.chain(optax.sgd(1.0), sr.cap_spectral_norm(3.0))
+        >>> params = {"fc": {"kernel": jnp.diag(jnp.array([2.0, 1.0]))}}
+        >>> gradient = {"fc": {"kernel": jnp.diag(jnp.array([-2.0, 0.0]))}}
+        >>> updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        >>> print(jnp.round(params["fc"]["kernel"] + updates["fc"]["kernel"], 4))
+        [[3. 0.]
+         [0. 1.]]
+
+    Cost: with ``"warm"``, two passes over each weight, and the decomposition of its Gram matrix
+    where many singular values are above the bound. Degenerate spectra: a zero weight stays zero,
+    any number of equal singular values is clipped; NaN stays NaN. In bfloat16 the bound holds as
+    far as its rounding allows.
+
+    References:
+        Yoshida and Miyato, Spectral norm regularization, 2017, for the aim. Newhouse et al.,
+        Training transformers with enforced Lipschitz constants, 2025, for clipping after each step.
+    """
+    if not callable(bound) and not (math.isfinite(bound) and bound > 0):
+        raise ValueError(f"bound is {bound}; expected a finite number above 0, or a schedule")
+    if tracking not in ("exact", "warm"):
+        raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
+    if conv not in CONV_MATRICES:
+        raise ValueError(f"conv is {conv!r}; expected one of {', '.join(CONV_MATRICES)}")
+    is_followed = tracking == "warm" and not soft
+
+    def matrices(name: str, leaf: jax.Array, axes: ResolvedAxes) -> jax.Array:
+        own = {name: leaf}
+        layers = read_layers(
+            own, mask={name: True}, conv=conv, axes=ResolvedAxes({name: axes[name]})
+        )
+        return layers[name].weight
+
+    def start(leaves: dict[str, jax.Array], axes: ResolvedAxes) -> Vectors:
+        if not is_followed:
+            return {}
+        return {name: no_top_vectors(matrices(name, leaf, axes)) for name, leaf in leaves.items()}
+
+    def init(params: PyTree) -> CappedNormsState:
+        count = jnp.zeros((), jnp.int32)
+        if is_placeholder(params):
+            return CappedNormsState(count, jnp.zeros(()) if is_followed else {})  # type: ignore
+        return CappedNormsState(count, start(*select_trained(params, mask, axes)))
+
+    def update(
+        updates: PyTree, state: CappedNormsState, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, CappedNormsState]:
+        del extra
+        if params is None:
+            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        leaves, resolved = select_trained(params, mask, axes)
+        shapes = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
+        check_fits("vectors", state.vectors, shapes)
+        most = bound(state.count) if callable(bound) else bound
+
+        def cap(name: str, argument: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+            leaf, vectors = argument
+
+            def as_matrices(leaf: jax.Array) -> jax.Array:
+                return matrices(name, leaf, resolved)
+
+            W = as_matrices(leaf)
+            is_wide = W.shape[-2] < W.shape[-1]
+            W = tall(W)
+            if soft:
+                W = softly_clipped(W, most)
+            elif is_followed:
+                W, vectors = clipped_along_top(W, vectors, most)
+            else:
+                W = clipped(W, most)
+            # To arrange is to permute: its transpose undoes it, whatever the axes are.
+            (capped,) = jax.linear_transpose(as_matrices, leaf)(
+                jnp.swapaxes(W, -1, -2) if is_wide else W
+            )
+            return capped, vectors
+
+        after = left_by_step(updates, leaves)
+        arguments = {name: (leaf, state.vectors.get(name)) for name, leaf in after.items()}
+        done = in_one_body(cap, arguments, resolved)
+        weights = {name: capped for name, (capped, _) in done.items()}
+        vectors = {name: followed for name, (_, followed) in done.items() if is_followed}
+        return leading_to(weights, updates, leaves), CappedNormsState(
+            optax.safe_increment(state.count), vectors
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)

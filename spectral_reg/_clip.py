@@ -1,0 +1,106 @@
+"""Singular values clipped at a bound: by decomposition, by followed vectors, by products."""
+
+import jax
+import jax.numpy as jnp
+
+from . import _sharding as sharding
+from ._algebra import product, transpose
+from ._eigenvalues import gram, singular_vectors
+from ._stacks import anywhere
+from ._tracked_norms import CLUSTER, FOLLOWED, TopVectors, climb_to_top
+
+# Relative residual past which a vector above the bound is not clipped yet.
+MAX_ERROR = 0.01
+# Odd quintics a s + b s^3 + c s^5, one after the other, take every s in [0.0007, 1] to 1, each the
+# best there is for what the one before leaves; the last is Pade's.
+SIGN = (
+    (8.4835, -25.16, 18.6706),
+    (4.2048, -3.1239, 0.5823),
+    (4.0449, -3.0124, 0.5696),
+    (3.5098, -2.6297, 0.5261),
+    (2.4951, -1.8385, 0.4373),
+    (1.9187, -1.2977, 0.3798),
+    (1.875, -1.25, 0.375),
+)
+# The last of them do for s in [0.1, 1], the inverse root of eigenvalues within a factor of 100.
+INVERSE_ROOT = SIGN[3:]
+
+
+def clipped(W: jax.Array, bound: float | jax.Array) -> jax.Array:
+    """The nearest matrices without a singular value above the bound, by a decomposition.
+
+    ``U min(S, bound) V^T``
+
+    Args:
+        W: Tall matrices ``[..., N, M]``, in float32 or wider.
+        bound: The bound.
+    """
+    return _clipped_along(W, singular_vectors(W), bound)
+
+
+def clipped_along_top(
+    W: jax.Array, last: TopVectors, bound: float | jax.Array
+) -> tuple[jax.Array, TopVectors]:
+    """What :func:`clipped` gives, by the few vectors that are followed from the step before.
+
+    Where as many are above the bound as are followed there may be more, and it is decomposed.
+    """
+    most = bound**2
+    near = (1 - CLUSTER) * most
+    best, values, left = climb_to_top(W, last, above=near, max_error=MAX_ERROR)
+    is_many = values[..., min(FOLLOWED, values.shape[-1]) - 1] > near
+    W = jax.lax.cond(
+        anywhere(jnp.any(is_many)),
+        lambda: clipped(W, bound),
+        lambda: _clipped_along(W, best, bound),
+    )
+    return W, left._replace(lambda_max=jnp.minimum(left.lambda_max, most))
+
+
+def softly_clipped(W: jax.Array, bound: float | jax.Array) -> jax.Array:
+    r"""Nearly what :func:`clipped` gives, by products of matrices alone.
+
+    .. math:: X = W^T W / bound^2, \quad
+        Y = X + (I - X) (I + sign(I - X)) / 2 = \max(X, I), \quad W Y^{-1/2}
+
+    The sign and the inverse root are odd polynomials, one after the other. The error is largest
+    next to the bound, where the sign is not resolved.
+    """
+    X, mesh = gram(W) / bound**2, sharding.mesh_of(W)
+    if mesh is None:
+        return product(W, _shrinkage(X))
+    return sharding.times(W, sharding.spread(_shrinkage, X, mesh=mesh))
+
+
+def _shrinkage(X: jax.Array) -> jax.Array:
+    """min(1, X^(-1/2)) of positive matrices ``[..., M, M]``."""
+    eye = jnp.broadcast_to(jnp.eye(X.shape[-1], dtype=X.dtype), X.shape)
+    fourth = product(X, X)
+    fourth = product(fourth, fourth)
+    # At least lambda_max, and at most M^(1/8) times it.
+    most = jnp.linalg.norm(fourth, axis=(-2, -1), keepdims=True) ** 0.25
+    most = jnp.maximum(most, 1)
+    rest = eye - X
+    sign = rest / jnp.maximum(most - 1, 1)
+    for a, b, c in SIGN:
+        square = product(sign, sign)
+        sign = a * sign + product(sign, b * square + c * product(square, square))
+    Y = X + (rest + product(rest, sign)) / 2
+    Y, root = Y / most, eye / jnp.sqrt(most)
+    for a, b, c in INVERSE_ROOT:
+        step = a * eye + b * Y + c * product(Y, Y)
+        root, Y = product(root, step), product(Y, product(step, step))
+    return root
+
+
+def _clipped_along(W: jax.Array, V: jax.Array, bound: float | jax.Array) -> jax.Array:
+    """The matrices with the images of those orthonormal columns cut to the bound."""
+    mesh = sharding.mesh_of(W)
+    WV = None if mesh is not None else product(W, V)
+    squares = sharding.squared_column_norms(W, V) if WV is None else jnp.sum(WV * WV, axis=-2)
+    sizes = jnp.sqrt(squares)[..., None, :]
+    # Not bound < sizes: NaN stays NaN.
+    excess = jnp.where(sizes <= bound, 0, 1 - bound / jnp.where(sizes == 0, 1, sizes))
+    if WV is None:
+        return W - sharding.times(W, V * excess, V)
+    return W - product(WV * excess, transpose(V))
