@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.claims", description=__doc__)
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("--claim", choices=CLAIMS, action="append", help="default: all")
-    parser.add_argument("--preset", choices=("smoke", "quick", "full"), default="quick")
+    parser.add_argument("--preset", choices=("smoke", "quick", "small", "full"), default="quick")
     parser.add_argument("--cells", type=Path, default=Path("runs/claims"), help="their folder")
     parser.add_argument("--data-dir", type=Path, help="the folder that holds mnist/")
     parser.add_argument(

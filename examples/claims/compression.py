@@ -1,6 +1,6 @@
 """What is left of a network when its matrices are cut to a lower rank after training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +20,41 @@ SHARES = {"half": 2, "quarter": 4, "eighth": 8, "sixteenth": 16}
 PENALTIES = ("nuclear", "entropy", "stable rank")
 
 
-def truncated(W: jax.Array, divisor: int) -> jax.Array:
-    """The nearest matrix of `1 / divisor` of the full rank; W is `[..., rows, cols]`."""
+def truncated(W: jax.Array, rank: int) -> jax.Array:
+    """The nearest matrix of a rank; W is `[..., rows, cols]`."""
     tall = W.shape[-2] >= W.shape[-1]
     tall_W = W if tall else jnp.swapaxes(W, -1, -2)
     gram = jnp.matmul(jnp.swapaxes(tall_W, -1, -2), tall_W, precision="highest")
-    top = eigh(gram)[1][..., -(gram.shape[-1] // divisor) :]
+    top = eigh(gram)[1][..., -rank:]
     product = jnp.matmul(tall_W, jnp.matmul(top, jnp.swapaxes(top, -1, -2)), precision="highest")
     return product if tall else jnp.swapaxes(product, -1, -2)
 
 
-def _cut(params: Any, divisor: int, mask: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf, is_cut: truncated(leaf, divisor) if is_cut else leaf, params, mask(params)
-    )
+def cut_to(params: Any, rank: int | Callable[[int], int], mask: Any) -> Any:
+    """The parameters with the selected matrices at a rank, or at one that follows from theirs."""
+
+    def cut(leaf: jax.Array, is_cut: bool) -> jax.Array:
+        full = min(leaf.shape[-2:])
+        return truncated(leaf, rank(full) if callable(rank) else rank) if is_cut else leaf
+
+    return jax.tree.map(cut, params, mask(params))
+
+
+def _share(divisor: int) -> Callable[[int], int]:
+    return lambda full: full // divisor
 
 
 def _of_images(data: Any, params: Any) -> Measures:
     measures = images.held_out_accuracies(data, params)
     for name, divisor in SHARES.items():
-        cut = images.held_out_accuracies(data, _cut(params, divisor, noise.LARGE))
+        cut = images.held_out_accuracies(data, cut_to(params, _share(divisor), noise.LARGE))
         measures |= {f"{split} {name}": value for split, value in cut.items()}
     return measures
 
 
 def _of_text(loss_of: Any, params: Any) -> Measures:
     return {
-        f"{split} {name}": loss_of(_cut(params, divisor, BLOCKS), split)
+        f"{split} {name}": loss_of(cut_to(params, _share(divisor), BLOCKS), split)
         for name, divisor in SHARES.items()
         for split in ("validation", "test")
     }

@@ -8,6 +8,7 @@ from examples.claims import (
     muon,
     noise,
     plasticity,
+    pruning,
     robustness,
     tails,
 )
@@ -17,6 +18,7 @@ CLAIMS = {
     "failures": failures.CLAIM,
     "plasticity": plasticity.CLAIM,
     "compression": compression.ON_IMAGES,
+    "pruning": pruning.CLAIM,
     "compression-text": compression.ON_TEXT,
     "power-law": tails.CLAIM,
     "label-noise": noise.CLAIM,
