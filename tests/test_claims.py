@@ -224,7 +224,7 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
 
         watched = ("loss", "learned", "hidden", "shown", "log_stable_rank", "spectral_norm")
         judged = ("train", "validation", "test")
-        kinds = ("half", "quarter", "sixteenth", "attacked")
+        kinds = ("half", "quarter", "sixteenth", "attacked", "rank 32", "rank 16", "rank 8")
         return {
             **{each: numbers(budget.num_chunks) for each in watched},
             **{each: numbers() for each in judged},
@@ -238,7 +238,7 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
     assert [*finished.judged] == [*claim.arms]
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table.START}\nwhat was there\n{table.END}\nafter\n")
-    arguments = ["--claim", name, "--preset", "full", "--cells", str(tmp_path)]
+    arguments = ["--claim", name, "--cells", str(tmp_path)]
     paths = ["--page", str(page), "--results", str(tmp_path / "results")]
     assert main(["table", *arguments, *paths]) == 0
     text = page.read_text()
@@ -250,3 +250,10 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
     rows = (tmp_path / "results" / f"{name}.csv").read_text().splitlines()
     assert len(rows) == 1 + len(claim.arms) * claim.several * preset.num_seeds
     assert (tmp_path / "results" / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_budget_that_a_claim_has_not_is_named(tmp_path, capsys):
+    arguments = ["--claim", "muon", "--preset", "small", "--cells", str(tmp_path)]
+    assert main(["run", *arguments]) == 1
+    expected = "error: preset is 'small'; expected one of smoke, quick, full for muon\n"
+    assert capsys.readouterr().err == expected

@@ -44,36 +44,36 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit code: 0, 1 for an error, 3 where something is left."""
     options = make_parser().parse_args(arguments)
-    if options.command == "table":
-        from examples.claims import table  # SciPy and Matplotlib, which running needs not
+    try:
+        return _table(options) if options.command == "table" else _run(options)
+    except (DataError, ValueError, OSError) as error:
+        _tell(f"error: {error}")
+        return 1
 
-        try:
-            table.write(
-                options.claim or CLAIMS,
-                options.preset,
-                options.cells,
-                options.page,
-                options.results,
-            )
-        except (ValueError, OSError) as error:
-            _tell(f"error: {error}")
-            return 1
-        return 0
+
+def _table(options: argparse.Namespace) -> int:
+    from examples.claims import table  # SciPy and Matplotlib, which running needs not
+
+    table.write(options.claim or CLAIMS, options.cells, options.page, options.results)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    with_preset = [name for name, claim in CLAIMS.items() if options.preset in claim.presets]
     deadline = time.monotonic() + 60 * options.minutes
     left = False
-    for name in options.claim or CLAIMS:
-        try:
-            finished = complete(
-                name,
-                options.preset,
-                options.cells,
-                data_dir=options.data_dir,
-                deadline=deadline,
-                told=_tell,
-            )
-        except DataError as error:
-            _tell(f"error: {error}")
-            return 1
+    for name in options.claim or with_preset:
+        if name not in with_preset:
+            expected = ", ".join(CLAIMS[name].presets)
+            raise ValueError(f"preset is {options.preset!r}; expected one of {expected} for {name}")
+        finished = complete(
+            name,
+            options.preset,
+            options.cells,
+            data_dir=options.data_dir,
+            deadline=deadline,
+            told=_tell,
+        )
         if finished.missing:
             left = True
             _tell(f"{name}: {len(finished.missing)} cells are missing; the same command resumes")

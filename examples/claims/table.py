@@ -53,14 +53,16 @@ def outcome(name: str, preset_name: str, folder: Path) -> Outcome:
     return Outcome(name, claim, finished, num_seeds, preset_name, values, comparisons)
 
 
-def write(names: Iterable[str], preset_name: str, folder: Path, page: Path, results: Path) -> None:
+def write(names: Iterable[str], folder: Path, page: Path, results: Path) -> None:
     """Writes the tables into the page, and the runs and figures of each claim into the results.
+
+    Each claim is told at the largest of its budgets at which some arm and its control are finished.
 
     Raises:
         ValueError: If the page lacks the marks between which its tables stand.
     """
-    outcomes = [outcome(name, preset_name, folder) for name in names]
-    outcomes = [one for one in outcomes if one.comparisons]
+    told = (_largest(name, folder) for name in names)
+    outcomes = [one for one in told if one is not None]
     results.mkdir(parents=True, exist_ok=True)
     for one in outcomes:
         _write_runs(one, results / f"{one.name}.csv")
@@ -69,6 +71,12 @@ def write(names: Iterable[str], preset_name: str, folder: Path, page: Path, resu
     for one in outcomes:
         lines += [*_section(one, results), ""]
     page.write_text(replaced(page.read_text(), lines))
+
+
+def _largest(name: str, folder: Path) -> Outcome | None:
+    # From small to large, as a claim lists them.
+    at_all = (outcome(name, preset, folder) for preset in reversed([*CLAIMS[name].presets]))
+    return next((one for one in at_all if one.comparisons), None)
 
 
 def replaced(text: str, lines: Iterable[str]) -> str:
