@@ -119,3 +119,23 @@ def test_old_weight_norm():
     assert kinds == {"c/kernel": "conv"}
     W = g * v / np.sqrt((v**2).sum(axis=(1, 2, 3), keepdims=True))
     assert_is_spectrum_of(found["c/kernel", "0,1"], W[:, :, 0, 1])
+
+
+def test_a_live_grouped_convolution_is_the_same_with_and_without_a_parametrization():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv1d(64, 64, 5, groups=4)
+    parametrizations = torch.nn.utils.parametrizations
+    parametrized = torch.nn.Sequential(parametrizations.weight_norm(convolution, dim=2))
+    plain = torch.nn.Sequential(torch.nn.Conv1d(64, 64, 5, groups=4))
+    plain.load_state_dict({"0.weight": parametrized[0].weight, "0.bias": parametrized[0].bias})
+    # Read without its groups it would be 16 x 64, with 80 eigenvalues.
+    for model in (parametrized, plain):
+        report = fitting.evaluate(model, conv="pooled", progress=False)
+        row = report.layers.iloc[0]
+        found = (row["kind"], row["rows"], row["cols"], row["num_eigenvalues"])
+        assert found == ("conv", 16, 16, 320)
+        assert row["stable_rank"] == pytest.approx(80.0, abs=0.05)
+    orthogonal = torch.nn.Sequential(parametrizations.orthogonal(torch.nn.Linear(40, 30)))
+    row = fitting.evaluate(orthogonal, progress=False).layers.iloc[0]
+    assert (row["lambda_max"], row["stable_rank"]) == pytest.approx((1, 30), rel=1e-5)
