@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Writes a PNG file, whole or not at all, and gives its path back."""
-    with written_whole(path) as partial:
+    with written_whole(path) as partial, warnings.catch_warnings():
+        # Layers have names in any script, and no font has them all.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(partial, format="png")
     return path

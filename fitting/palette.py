@@ -34,4 +34,5 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "legend.frameon": False,
     "savefig.dpi": 140,
+    "text.parse_math": False,  # layers may have any name
 }

@@ -188,7 +188,7 @@ def test_what_holds_no_plain_numbers_has_a_reason(tmp_path):
     }
     assert reasons == {
         "sparse/kernel": "of layout torch.sparse_coo",
-        "absent/kernel": "it was saved without values",
+        "absent/kernel": "on the meta device, without values",
         "eight/kernel": "quantized to float8_e4m3fn, with its scales in 'eight.weight_scale'",
         "eight/weight_scale": "",
         "bits/kernel": "quantized to uint8, with its scales in 'bits.weight.absmax'",

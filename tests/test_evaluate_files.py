@@ -62,7 +62,7 @@ def test_trained_checkpoint_with_its_removed_layers(checkpoints):
         checkpoints / "distiller_resnet20" / "checkpoint_trained_4D_regularized_5Lremoved.pth.tar"
     )
     layers = fitting.evaluate(path, conv="pooled", progress=False).layers
-    zero = layers[layers["reason"] == "all weights are zero"]
+    zero = layers[layers["reason"] == "all weights are zero, or too small to square"]
     assert len(zero) == 5
     assert layers.loc[layers["valid"], "alpha"].between(1, 20).all()
 

@@ -48,6 +48,11 @@ def open_pytree(tree: Any) -> dict[str, Tensor]:
 def _leaves(tree: Any, prefix: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """The leaves by their key paths, dicts in the order of the model; JAX takes them sorted."""
     if isinstance(tree, Mapping):
+        if len(types := {type(key).__name__ for key in tree}) > 1:
+            raise ValueError(
+                f"model_or_path has a dict with keys of the types {', '.join(sorted(types))}, such "
+                f"as {[*tree][:3]}; expected one type, which JAX can sort"
+            )
         for key in keys_in_order(tree):
             yield from _leaves(tree[key], (*prefix, jax.tree_util.DictKey(key)))
         return
@@ -82,12 +87,12 @@ def _listed(tensors: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:
 
 def _leaf(leaf: Any) -> Tensor:
     if isinstance(leaf, np.ndarray | np.generic):
-        array = np.asarray(leaf)
+        array = np.asanyarray(leaf)
         return replace(in_memory(array), identity=_place(array))
     if isinstance(leaf, jax.ShapeDtypeStruct):
         reason = "a shape without values"
         return without_values(leaf.shape, str(leaf.dtype), origin="", reason=reason)
-    if not hasattr(leaf, "ndim"):
+    if not (hasattr(leaf, "ndim") and hasattr(leaf, "dtype")):
         reason = f"no array but {type(leaf).__name__}"
         return without_values((), "", origin="", reason=reason)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):

@@ -52,6 +52,15 @@ def open_checkpoint(model_or_path: Any) -> dict[str, Tensor]:
         if not tensors:
             raise ValueError(f"{path.name} holds no tensors")
         return tensors
+    try:
+        return _open_in_memory(model_or_path)
+    except RecursionError:
+        raise ValueError(
+            "model_or_path contains itself, or is nested too deeply to be read; expected a tree"
+        ) from None
+
+
+def _open_in_memory(model_or_path: Any) -> dict[str, Tensor]:
     if is_torch_module(model_or_path):
         return open_torch_module(model_or_path)
     if is_torch_state_dict(model_or_path):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ._errors import CheckpointError, reading
 from ._naming import keys_in_order
@@ -32,7 +33,7 @@ def read_index(path: Path, read: Reader) -> dict[str, Tensor]:
         ValueError: If the index is damaged or does not fit its files.
     """
     with reading(path, "index of a sharded checkpoint"):
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
+        weight_map = _files_by_name(json.loads(path.read_text("utf-8"))["weight_map"])
         files = sorted(set(weight_map.values()))
         if outside := [file for file in files if Path(file).name != file]:
             raise ValueError(f"it names {outside[0]!r}; expected files of its own folder")
@@ -47,6 +48,13 @@ def read_index(path: Path, read: Reader) -> dict[str, Tensor]:
     order = {name: index for index, name in enumerate(keys_in_order(weight_map))}
     merged = merge(pair for shard in shards.values() for pair in shard.items())
     return dict(sorted(merged.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _files_by_name(weight_map: Any) -> dict[str, str]:
+    if not (isinstance(weight_map, dict) and all(isinstance(f, str) for f in weight_map.values())):
+        raise ValueError(f"its weight_map is {weight_map!r:.60}; expected names and their files")
+    # Windows writes folders so, the file's own among them.
+    return {name: file.replace("\\", "/").removeprefix("./") for name, file in weight_map.items()}
 
 
 def find_checkpoint(folder: Path) -> Path:

@@ -73,6 +73,8 @@ class Tensor:
 
 def in_memory(array: np.ndarray, *, origin: str = "", reason: str = "") -> Tensor:
     """A tensor whose values are there already."""
+    if np.ma.is_masked(array):
+        reason = reason or "some of its entries are masked, and have no value"
     reason = reason or reason_of_type(array.dtype)
     read = partial(np.asarray, array)
     at = partial(_array_at, array, origin) if array.ndim > 2 else None

@@ -55,6 +55,11 @@ def open_torch_module(module: Any) -> dict[str, Tensor]:
                 made[layer] = made[layer] if layer in made else _computed(layer)
                 state_dict[computed[part]] = made[layer]
         state_dict[name] = value
+    if not state_dict:
+        raise ValueError(
+            f"model_or_path is of type {type(module).__name__}, with no parameter or buffer; "
+            "expected a model with weights"
+        )
     weights, others = list_tensors(state_dict, ())
     described = {}
     for name, tensor in read_quantized(weights, {}).items():

@@ -18,6 +18,9 @@ STATE_DICT_KEYS = (
     "state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params",
 )  # fmt: skip
 
+# Parameters that have no shape before their layer is first called.
+UNINITIALIZED = ("UninitializedParameter", "UninitializedBuffer")
+
 Keys = tuple[Any, ...]
 
 
@@ -151,9 +154,13 @@ def _tensor(
         return in_memory(value, origin=origin)
     if isinstance(value, _StandIn):
         return without_values((), "", origin=origin, reason="a pickled NumPy array, never loaded")
-    shape, dtype = tuple(value.shape), str(value.dtype).removeprefix("torch.")
+    dtype = str(value.dtype).removeprefix("torch.")
+    if type(value).__name__ in UNINITIALIZED:
+        reason = "not initialized: its lazy layer has not seen an input yet"
+        return without_values((), dtype, origin=origin, reason=reason)
+    shape = tuple(value.shape)
     on_meta = value.device.type == "meta" and not read_lazily
-    if reason := "it was saved without values" if on_meta else _reason(value, dtype):
+    if reason := "on the meta device, without values" if on_meta else _reason(value, dtype):
         return without_values(shape, dtype, origin=origin, reason=reason)
     if read_lazily:
         lazy = read_lazily(value)

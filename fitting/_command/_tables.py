@@ -62,9 +62,15 @@ def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Sequ
             max_width=column.max_width or None,
         )
     for row in rows:
+        row = [_printable(text) for text in row]
         texts = (elide(row[p], max(room, needed)) if p in names else row[p] for p in kept)
         table.add_row(*map(escape, texts))
     console.print(table)
+
+
+def _printable(text: str) -> str:
+    """Text without what would move the cursor or colour the rest, as a name of a file may."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def elide(name: str, width: int) -> str:

@@ -128,7 +128,8 @@ def _layers_figure(layers: pd.DataFrame, models: list[str]) -> Figure:
                 continue
             style = SERIES[number] | {"linestyle": "", "markersize": 3.5}
             values = layers[quantity][model].astype("float64")
-            axes.plot(depth, values, label=model, alpha=0.8, **style)
+            label = f" {model}" if str(model).startswith("_") else model  # else it has no legend
+            axes.plot(depth, values, label=label, alpha=0.8, **style)
         axes.set_title(
             f"spectrum_change from {models[0]}" if quantity == "spectrum_change" else quantity
         )

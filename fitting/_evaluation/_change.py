@@ -64,7 +64,7 @@ def changes(
         theirs = [*by_name][:3]
         raise ValueError(
             f"base shares no weight with the model, which has {', '.join(ours)}, where the base "
-            f"has {', '.join(theirs)}; expected one of its names and shapes "
+            f"has {', '.join(theirs) or 'none'}; expected one of its names and shapes "
             f"({reasons.most_common(1)[0][0]})"
         )
     return Plan(tuple(units), skipped)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,8 @@ def evaluate(
     References:
         Martin and Mahoney, Universality and capacity metrics, Methodology.
     """
-    if num_bootstrap < 0:
-        raise ValueError(f"num_bootstrap is {num_bootstrap}; expected 0 or more")
+    if not isinstance(num_bootstrap, Integral) or num_bootstrap < 0:
+        raise ValueError(f"num_bootstrap is {num_bootstrap!r}; expected a whole number, 0 or more")
     if isinstance(extras, str) or not set(extras) <= set(EXTRAS):
         raise ValueError(f"extras is {extras!r}; expected a list of {', '.join(EXTRAS)}")
     if resume and out is None:

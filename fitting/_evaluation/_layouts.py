@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -118,8 +119,14 @@ def plan(
 def unnamed_matrices(
     model: Any, skipped: Mapping[str, tuple[tuple[int, ...], str]]
 ) -> dict[str, sr.MatrixAxes]:
-    """The axes of a dict of matrices that were all left out for their names; or nothing."""
-    if not (isinstance(model, Mapping) and all(hasattr(leaf, "ndim") for leaf in model.values())):
+    """The axes of matrices that were all left out for their names, in a dict or file; or nothing.
+
+    A file's names are bare, without a module.
+    """
+    if isinstance(model, (str, Path)):
+        if any("/" in name for name in skipped):
+            return {}
+    elif not isinstance(model, Mapping) or not all(hasattr(v, "ndim") for v in model.values()):
         return {}
     by_name = {name for name, (_, reason) in skipped.items() if reason == NOT_A_NAME}
     return {name: sr.MatrixAxes() for name in by_name if len(skipped[name][0]) == 2}

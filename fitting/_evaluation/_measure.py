@@ -53,7 +53,7 @@ def measure_spectrum(
         reason = "the weights have entries that are NaN, infinite or too large to square"
         return row | {"valid": False, "reason": reason}
     if not eigenvalues.any():
-        return row | {"valid": False, "reason": "all weights are zero"}
+        return row | {"valid": False, "reason": "all weights are zero, or too small to square"}
     result = _classify(eigenvalues, shape, squared_norms)
     fit: PowerLawFit | str
     if noise_edge > 0:
