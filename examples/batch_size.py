@@ -18,9 +18,10 @@ from pathlib import Path
 from rich.console import Console
 
 from examples.presenting import figures, report
-from examples.presenting.rows import groups
+from examples.presenting.rows import Group, groups
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, seeds_of
+from examples.training.config import Config
 
 # At the largest batch size. Digits, b = 256, seed 0, where FC1 has a stable rank of 219 and looks
 # random without a penalty: with the first it has a power law over half of its eigenvalues, alpha
@@ -35,10 +36,7 @@ PENALTIES = {
 
 def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
     """Lists the runs of a preset: the batch sizes, then perhaps the largest with the penalty."""
-    runs = [
-        dataclasses.replace(preset.baseline, batch_size=batch_size)
-        for batch_size in preset.batch_sizes
-    ]
+    runs = [preset.at(batch_size) for batch_size in preset.batch_sizes]
     if options.preset in PENALTIES:
         penalty, strength = PENALTIES[options.preset]
         runs.append(dataclasses.replace(runs[0], penalty=penalty, strength=strength))
@@ -50,14 +48,11 @@ def present(finished: command.Finished) -> Sequence[Path]:
     """Draws ranks, spectra and localization, and writes the table."""
     folder, measured = finished.folder, groups(finished.cells.values())
     config = measured[0].config
-    title = f"{report.network(config)}, {config.epochs} epochs"
+    title = f"{report.network(config)}, {report.epochs(measured)}"
     table = report.table(measured)
     Console().print(table)
     # The spectrum of the first seed; all seeds are in the table and in the other figures.
-    panels = [
-        (" ".join(filter(None, ("b =", *report.by_batch_size(group.config)))), group.rows[0])
-        for group in measured
-    ]
+    panels = [(_panel(group.config, measured), group.rows[0]) for group in measured]
     drawn = {
         "ranks": figures.against(
             measured, title, lambda run: run.batch_size, "batch size [images]"
@@ -71,6 +66,13 @@ def present(finished: command.Finished) -> Sequence[Path]:
     cells = list(finished.cells.values())
     path = report.write(folder / "results.md", title, [table], cells, finished.command)
     return [*paths, path]
+
+
+def _panel(config: Config, measured: Sequence[Group]) -> str:
+    """Names a run by its batch size and penalty, and by its epochs where they differ."""
+    name = " ".join(filter(None, ("b =", *report.by_batch_size(config))))
+    alike = len({group.config.epochs for group in measured}) == 1
+    return name if alike else f"{name}, epoch {config.epochs}"
 
 
 EXPERIMENT = command.Experiment("batch_size", __doc__.splitlines()[0], plan, present)

@@ -36,11 +36,9 @@ MARKERS = {"equal epochs": "o", "learning rates": "s", "equal updates": "^"}
 
 def arms(preset: Preset) -> dict[str, list[Config]]:
     """Gives the runs of each arm, for one seed; a run may stand in more than one."""
-    middle = dataclasses.replace(preset.baseline, batch_size=preset.rate_batch_size)
+    middle = preset.at(preset.rate_batch_size)
     return {
-        "equal epochs": [
-            dataclasses.replace(preset.baseline, batch_size=size) for size in preset.batch_sizes
-        ],
+        "equal epochs": [preset.at(size) for size in preset.batch_sizes],
         "learning rates": [
             dataclasses.replace(middle, learning_rate=rate) for rate in preset.learning_rates
         ],

@@ -95,6 +95,7 @@ def accuracy_table(by_size: dict[int, Group]) -> str:
         [
             str(size),
             str(len(group.rows)),
+            str(group.config.epochs),
             _mean(group, train_accuracy, ".3f"),
             shown(paper.SWEEP.get(size, paper.Sweep()).train, ".3f"),
             _mean(group, test_accuracy, ".3f"),
@@ -102,7 +103,7 @@ def accuracy_table(by_size: dict[int, Group]) -> str:
         ]
         for size, group in by_size.items()
     ]
-    return _markdown(["b", "seeds", "train", "paper", "test", "paper"], lines)
+    return _markdown(["b", "seeds", "epochs", "train", "paper", "test", "paper"], lines)
 
 
 def runs_table(runs: dict[str, Group]) -> str:
@@ -164,8 +165,8 @@ def tables(finished: command.Finished) -> list[str]:
         return {name: measured[c] for name, c in seedless.items() if c in measured}
 
     base = preset.baseline
-    by_size = pick({b: dataclasses.replace(base, batch_size=b) for b in preset.batch_sizes})
-    middle = dataclasses.replace(base, batch_size=preset.rate_batch_size)
+    by_size = pick({b: preset.at(b) for b in preset.batch_sizes})
+    middle = preset.at(preset.rate_batch_size)
     by_rate = pick({r: dataclasses.replace(middle, learning_rate=r) for r in preset.learning_rates})
     runs = pick(dynamics.variants(preset))
     cells = list(every(finished.where, Config))
@@ -179,9 +180,10 @@ def tables(finished: command.Finished) -> list[str]:
     ]
     seeds = max((len(group.rows) for group in measured.values()), default=0)
     parts = [
-        f"{report.network(base)}, {base.epochs} epochs, {base.loss}, init {base.init}; up to"
-        f" {seeds} seeds. Means over the runs with standard errors; pooled: all seeds' eigenvalues"
-        " as one spectrum, as the papers have it, with the bulk's edge from the runs one by one."
+        f"{report.network(base)}, {report.epochs(measured.values())}, {base.loss},"
+        f" init {base.init}; up to {seeds} seeds. Means over the runs with standard errors; pooled:"
+        " all seeds' eigenvalues as one spectrum, as the papers have it, with the bulk's edge from"
+        " the runs one by one."
     ]
     if by_size:
         parts += ["**FC1**", sweep_table(by_size, "fc1"), "**FC2**", sweep_table(by_size, "fc2")]

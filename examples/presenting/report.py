@@ -47,6 +47,12 @@ def network(config: Config) -> str:
     return f"{NAMES[config.network]} on {config.data}, {config.train_size:,} images"
 
 
+def epochs(groups: Iterable[Group]) -> str:
+    """Says how long runs were trained: their number of epochs, or the most and the least."""
+    most_first = sorted({group.config.epochs for group in groups}, reverse=True)
+    return " to ".join(map(str, dict.fromkeys((most_first[0], most_first[-1])))) + " epochs"
+
+
 def by_batch_size(config: Config) -> tuple[str, str]:
     """Names a run in the table's first column: its batch size, and what it is penalized by."""
     if config.penalty in POWER_LAWS:
