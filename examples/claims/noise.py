@@ -79,7 +79,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, {**DIGITS, "noise": 0.4}),
         "quick": Preset(Budget(6, 100), 3, 3, {**DIGITS, "noise": 0.4}),
-        "small": Preset(Budget(15, 100), 8, 8, {**SMALL, "noise": 0.4}),
+        "small": Preset(Budget(10, 100), 6, 6, {**SMALL, "noise": 0.4}),
         "full": Preset(Budget(30, 100), 8, 8, {**MNIST, "noise": 0.4}),
     },
     also={"fits its noisy labels": lambda measured: measured["train"]},

@@ -57,7 +57,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, {**noise.DIGITS, "hidden": (40, 40)}),
         "quick": Preset(Budget(6, 100), 3, 3, {**noise.DIGITS, "hidden": (40, 40)}),
-        "small": Preset(Budget(15, 100), 8, 8, noise.SMALL),
+        "small": Preset(Budget(10, 100), 6, 6, noise.SMALL),
         "full": Preset(Budget(30, 100), 8, 8, noise.MNIST),
     },
     also={
