@@ -129,15 +129,16 @@ def test_the_verdict_needs_every_control():
     # Of mean zero, and orthogonal.
     noise = 0.01 * np.array([[1, -1] * 4, [1, 1, -1, -1] * 2, [1] * 4 + [-1] * 4])
 
-    def verdict_of(arm, baseline, matched):
+    def verdict_of(arm, baseline, matched, num_controls=2):
         values = {"tail 3": arm + noise[0], "adamw": baseline + noise[1]}
         values["norms of 3"] = matched + noise[2]
         comparisons = statistics.compare(claim, values)
         assert [one.control for one in comparisons] == ["adamw", "norms of 3"]
-        return statistics.verdict(comparisons)
+        return statistics.verdict(comparisons, num_controls=num_controls)
 
     # Of a loss, less is better.
     assert verdict_of(1.0, 1.1, 1.1) == statistics.HOLDS
+    assert verdict_of(1.0, 1.1, 1.1, num_controls=3) == statistics.OPEN
     assert verdict_of(1.0, 1.1, 1.0) == statistics.SO_DOES_THE_CONTROL
     assert verdict_of(1.0, 1.0, 1.1) == statistics.NOT_SEEN
     assert verdict_of(1.1, 1.0, 1.2) == statistics.REFUTED

@@ -25,6 +25,7 @@ def draw_gains(claim: Claim, comparisons: Sequence[Comparison], path: Path) -> P
     axes.set_yticks(
         range(len(comparisons)), [f"{one.arm} over {one.control}" for one in comparisons]
     )
+    axes.margins(y=0.15)
     axes.invert_yaxis()
     axes.set_xlabel("gain, positive where the arm is better, with its 95 % interval")
     axes.set_title(claim.title, fontsize="medium")

@@ -15,6 +15,7 @@ HOLDS = "holds beyond controls"
 SO_DOES_THE_CONTROL = "holds, but so does the control"
 NOT_SEEN = "not seen"
 REFUTED = "refuted at this scale"
+OPEN = "better so far; controls are missing"
 
 
 class Comparison(NamedTuple):
@@ -96,11 +97,16 @@ def _p_value(gain: np.ndarray) -> float:
     return float(stats.ttest_1samp(gain, 0).pvalue)
 
 
-def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Of one arm, from all of its comparisons, of which the first is with the baseline."""
+def verdict(comparisons: Sequence[Comparison], *, num_controls: int) -> str:
+    """Of one arm, from its comparisons, of which the first is with the baseline.
+
+    Args:
+        comparisons: With the controls that are finished.
+        num_controls: How many there are to be: before that, nothing holds beyond them.
+    """
     better = [one.gain > 0 and one.p_value < LEVEL for one in comparisons]
     if all(better):
-        return HOLDS
+        return HOLDS if len(better) == num_controls else OPEN
     if better[0]:
         return SO_DOES_THE_CONTROL
     first = comparisons[0]

@@ -56,18 +56,25 @@ def outcome(name: str, preset_name: str, folder: Path) -> Outcome:
 def write(names: Iterable[str], folder: Path, page: Path, results: Path) -> None:
     """Writes the tables into the page, and the runs and figures of each claim into the results.
 
-    Each claim is told at the largest of its budgets at which some arm and its control are finished.
+    Each claim is told at the largest of its budgets at which an arm and its control are finished,
+    or else at which any arm is.
 
     Raises:
         ValueError: If the page lacks the marks between which its tables stand.
     """
+    names = [*names]
     told = (_largest(name, folder) for name in names)
     outcomes = [one for one in told if one is not None]
     results.mkdir(parents=True, exist_ok=True)
     for one in outcomes:
         _write_runs(one, results / f"{one.name}.csv")
-        draw_gains(one.claim, one.comparisons, results / f"{one.name}.png")
+        if one.comparisons:
+            draw_gains(one.claim, one.comparisons, results / f"{one.name}.png")
+    _write_tried(outcomes, results / "tried.csv")
     lines = [*_overview(outcomes), ""]
+    absent = [name for name in names if name not in {one.name for one in outcomes}]
+    if absent:
+        lines += [f"Not judged yet: {', '.join(absent)}.", ""]
     for one in outcomes:
         lines += [*_section(one, results), ""]
     page.write_text(replaced(page.read_text(), lines))
@@ -76,7 +83,8 @@ def write(names: Iterable[str], folder: Path, page: Path, results: Path) -> None
 def _largest(name: str, folder: Path) -> Outcome | None:
     # From small to large, as a claim lists them.
     at_all = (outcome(name, preset, folder) for preset in reversed([*CLAIMS[name].presets]))
-    return next((one for one in at_all if one.comparisons), None)
+    finished = [one for one in at_all if one.values]
+    return max(finished, key=lambda one: bool(one.comparisons), default=None)
 
 
 def replaced(text: str, lines: Iterable[str]) -> str:
@@ -99,7 +107,11 @@ def _overview(outcomes: Iterable[Outcome]) -> Iterator[str]:
         for arm, own in _by_arm(one):
             hardest = min(own, key=lambda comparison: comparison.gain)
             yield _row(
-                one.name, arm, _with_error(own[0]), _with_error(hardest, named=True), verdict(own)
+                one.name,
+                arm,
+                _with_error(own[0]),
+                _with_error(hardest, named=True),
+                _verdict(one, own),
             )
 
 
@@ -116,16 +128,20 @@ def _section(one: Outcome, results: Path) -> Iterator[str]:
     yield ""
     yield from _arms(one)
     yield ""
-    yield from _comparisons(one)
-    yield ""
+    if one.comparisons:
+        yield from _comparisons(one)
+        yield ""
+        yield f"![Gains of {one.name}](../{results.as_posix()}/{one.name}.png)"
+        yield ""
+    if one.finished.missing:
+        yield f"Not finished: {', '.join(one.finished.missing)}."
+        yield ""
     if claim.notes:
         tuned, judged = (
             {arm: cell.measured for arm, cell in each.items()}
             for each in (one.finished.tuned, one.finished.judged)
         )
         yield from claim.notes(tuned, judged, claim.presets[one.preset].budget.chunk)
-        yield ""
-    yield f"![Gains of {one.name}](../{results.as_posix()}/{one.name}.png)"
 
 
 def _arms(one: Outcome) -> Iterator[str]:
@@ -155,7 +171,7 @@ def _comparisons(one: Outcome) -> Iterator[str]:
                 f"{other.gain:+.4f} ({other.low:+.4f} to {other.high:+.4f})",
                 f"{other.standard_error:.4f}",
                 f"{other.p_value:.3f}",
-                "" if number else f"**{verdict(own)}**",
+                "" if number else f"**{_verdict(one, own)}**",
             )
 
 
@@ -164,6 +180,10 @@ def _by_arm(one: Outcome) -> Iterator[tuple[str, list[Comparison]]]:
         own = [other for other in one.comparisons if other.arm == arm]
         if own:
             yield arm, own
+
+
+def _verdict(one: Outcome, own: list[Comparison]) -> str:
+    return verdict(own, num_controls=len(one.claim.arms[own[0].arm].controls))
 
 
 def _with_error(comparison: Comparison, *, named: bool = False) -> str:
@@ -194,3 +214,19 @@ def _write_runs(one: Outcome, path: Path) -> None:
                 setting, seed = divmod(trial, one.num_seeds)
                 told = _setting([one.finished.chosen[arm][setting]])
                 rows.writerow([arm, told, seed, *(f"{number:.6g}" for number in numbers)])
+
+
+def _write_tried(outcomes: Iterable[Outcome], path: Path) -> None:
+    """Every setting that was tried: the score by which one is chosen, higher is better."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["claim", "preset", "arm", "setting", "seed", "score"])
+        for one in outcomes:
+            preset = one.claim.presets[one.preset]
+            for arm, cell in one.finished.tuned.items():
+                grid = one.claim.arms[arm].grid
+                for trial, score in enumerate(one.claim.tuning(cell.measured)):
+                    setting, seed = divmod(trial, preset.num_tuning)
+                    told = _setting([grid[setting]])
+                    number = runner.TUNING_SEED + seed
+                    rows.writerow([one.name, one.preset, arm, told, number, f"{score:.6g}"])
