@@ -13,12 +13,13 @@ from examples import (
     learning_rate,
     lenet5,
     paper_table,
+    phases_by_penalty,
     training_dynamics,
 )
 from examples.presenting import penalty_report, rows
 from examples.presenting.gap import closed
 from examples.sweeping import cells, command, stages, sweep
-from examples.sweeping.presets import PRESETS
+from examples.sweeping.presets import PRESETS, change
 from examples.training import data
 from examples.training.config import Config
 
@@ -218,3 +219,21 @@ def test_every_experiment_shows_its_help(capsys):
             experiment.main(["--help"])
         assert stop.value.code == 0
         assert "--plot-only" in capsys.readouterr().out
+
+
+def test_phases_by_penalty_says_what_was_asked_for_and_what_came(quick, tmp_path):
+    printed = quick(phases_by_penalty, "--preset", "small", "--seeds", "1", "--data", "digits")
+    lines = printed.splitlines()
+    asked = [line.split()[0] for line in lines if line.split()[:1] and line.split()[0].isupper()]
+    assert [word.rstrip(":") for word in asked[:2]] == ["RANDOM_LIKE", "BLEEDING_OUT"]
+    # The fake leaves noise, whatever is asked for.
+    assert sum(line.split() == ["RANDOM_LIKE"] for line in lines) == 5
+    assert "no tail" in printed
+    assert (tmp_path / "out" / "spectra.png").exists()
+
+
+def test_a_preset_knows_the_epochs_of_a_batch_size_unless_others_are_told():
+    full = PRESETS["full"]
+    assert [full.at(size).epochs for size in (500, 16, 2)] == [45, 13, 1]
+    assert change(full, epochs=3).at(2).epochs == 3
+    assert change(full, train_size=1000).at(2).epochs == 1

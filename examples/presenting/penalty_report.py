@@ -96,9 +96,19 @@ def name_of(name: str, config: Config) -> str:
     return f"{label}, control" if config.norm_matched else label
 
 
+def exponent(group: Group) -> str:
+    """Mean exponent of FC1's tail over the seeds that have one; empty if none has."""
+
+    def alpha(row: Row) -> float:
+        return row.layers["fc1"].alpha
+
+    mean = group.mean(alpha)
+    return with_error(mean, group.error(alpha), ".2f") if np.isfinite(mean) else ""
+
+
 def finalists_table(finalists: dict[str, Group]) -> Table:
     """Accuracies of the finalists over the seeds, and the share of the gap that each closes."""
-    result = _table("run", "train", "test ± s.e.", "gap closed", "FC1 phase")
+    result = _table("run", "train", "test ± s.e.", "gap closed", "FC1 α", "FC1 phase")
     ends = [finalists.get(name) for name in ("none", "reference")]
     for name, group in finalists.items():
         share = ""
@@ -107,10 +117,11 @@ def finalists_table(finalists: dict[str, Group]) -> Table:
             part = closed(plain, group.values(test_accuracy), reference)
             share = with_error(part.share, part.error, ".2f") if part.is_gap else "no gap"
         result.add_row(
-            name_of(name, group.config),
+            "  its control" if group.config.norm_matched else name_of(name, group.config),
             f"{group.mean(train_accuracy):.3f}",
             with_error(group.mean(test_accuracy), group.error(test_accuracy), ".4f"),
             share,
+            exponent(group).partition(" ")[0],
             group.phase("fc1").replace(", ", "\n"),
         )
     return result
@@ -144,10 +155,21 @@ def verdict(now: Stages, finalists: dict[str, Group]) -> str:
     goal = "at least half of it" if part.share >= 0.5 else "less than half of it"
     name = finalists["best penalty"].config.penalty
     sentences.append(f"The best penalty, {name}, closes {share} of the gap: {goal}.")
+
+    def share_of(name: str) -> str:
+        part = closed(arms[0], finalists[name].values(test_accuracy), arms[2])
+        return with_error(part.share, part.error, ".2f")
+
     if "its control" in finalists:
-        control = closed(arms[0], finalists["its control"].values(test_accuracy), arms[2])
-        share = with_error(control.share, control.error, ".2f")
-        sentences.append(f"Its norms alone, without its directions, close {share}.")
+        alone = share_of("its control")
+        sentences.append(f"Its norms alone, without its directions, close {alone}.")
+    for penalty in POWER_LAWS:
+        if penalty in finalists:
+            tail = f"A tail of exponent {POWER_LAWS[penalty]:g}, {exponent(finalists[penalty])} in"
+            sentences.append(f"{tail} the exact fit of FC1, closes {share_of(penalty)}.")
+        if f"{penalty}, control" in finalists:
+            alone = share_of(f"{penalty}, control")
+            sentences.append(f"Its norms alone close {alone}.")
     return " ".join(sentences)
 
 
