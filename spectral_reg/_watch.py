@@ -27,7 +27,7 @@ from ._spectral_metric import (
     top_fraction,
 )
 from ._stacks import anywhere
-from ._tracked_penalty import Vectors, no_tracking, tracked_values
+from ._tracked_penalty import Vectors, check_tail, no_tracking, tracked_values
 from ._transformation import check_every
 from ._trees import Mask, PyTree
 
@@ -42,12 +42,13 @@ class SpectralWatchState(NamedTuple):
         count: Steps taken.
         values: Last value of each matrix: name of the metric, to path, to ``[...]``. Zeros before
             the first step.
-        vectors: Path to singular vectors, where ``tracking="warm"`` follows them; else empty.
+        vectors: Path to singular vectors, where ``tracking`` follows them, for each set of metrics
+            that is followed together; else empty.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
     values: Values
-    vectors: Vectors
+    vectors: tuple[Vectors, ...]
 
 
 def watch_spectra(
@@ -71,8 +72,9 @@ def watch_spectra(
         conv: As for :func:`spectral_penalty`.
         axes: Which axes of a weight make its matrix, as for :func:`layer_matrices`.
         every: Measure at each n-th step, the first included, and keep the values between.
-        tracking: ``"exact"`` or ``"warm"``, as for :func:`add_spectral_penalty`. Metrics that read
-            the norms alone then cost two passes over a weight.
+        tracking: ``"exact"``, ``"warm"`` or ``"tail"``, as for :func:`add_spectral_penalty`. Where
+            all metrics read the norms alone they then cost two passes over a weight; with
+            ``"tail"`` also beside metrics of the top of the spectrum.
 
     Returns:
         The transformation; ``update`` needs ``params``.
@@ -99,52 +101,57 @@ def watch_spectra(
     named = _named(metrics)
     check_conv(conv)
     period = check_every(every)
-    if tracking not in ("exact", "warm"):
-        raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
-    of_spectra = {name: m for name, m in named.items() if isinstance(m, SpectralMetric)}
-    plain = {name: metric for name, metric in named.items() if name not in of_spectra}
-    needs_spectra = tracking == "warm" or isinstance(conv, ConvOperator) or conv == "pooled"
-    if tracking == "warm" and isinstance(conv, ConvOperator):
+    if tracking not in ("exact", "warm", "tail"):
+        raise ValueError(f"tracking is {tracking!r}; expected exact, warm or tail")
+    is_tracked = tracking != "exact"
+    if is_tracked and isinstance(conv, ConvOperator):
         raise ValueError(
-            f"tracking is 'warm' and conv is conv_operator{conv.size}, whose spectrum is not "
+            f"tracking is {tracking!r} and conv is conv_operator{conv.size}, whose spectrum is not "
             "tracked; expected tracking='exact'"
         )
+    of_spectra = {name: m for name, m in named.items() if isinstance(m, SpectralMetric)}
+    plain = {name: metric for name, metric in named.items() if name not in of_spectra}
+    needs_spectra = is_tracked or isinstance(conv, ConvOperator) or conv == "pooled"
     for metric in plain.values() if needs_spectra else ():
         function_of_eigenvalues(metric)  # refuses a plain function
-    joint = _joint(list(of_spectra.values()))
+    if tracking == "tail":
+        for metric in of_spectra.values():
+            check_tail(metric)
+    joints = _joints(of_spectra, tracking)
 
-    def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
-        return no_tracking(leaves, joint, conv, axes) if tracking == "warm" else {}
+    def start(leaves: Leaves, axes: ResolvedAxes) -> tuple[Vectors, ...]:
+        if not is_tracked:
+            return ()
+        return tuple(no_tracking(leaves, joint, conv, axes, tracking) for _, joint in joints)
 
-    def measure(leaves: Leaves, vectors: Vectors, axes: ResolvedAxes) -> tuple[Values, Vectors]:
+    def measure(
+        leaves: Leaves, vectors: tuple[Vectors, ...], axes: ResolvedAxes
+    ) -> tuple[Values, tuple[Vectors, ...]]:
         everything = dict.fromkeys(leaves, True)
         values = {
             name: layer_values(leaves, metric, mask=everything, conv=conv, axes=axes)
             for name, metric in plain.items()
         }
-        if not of_spectra:
-            return values, vectors
-        if tracking == "warm":
-            together, vectors = tracked_values(leaves, vectors, joint, conv, axes)
-        else:
-            function, arguments = _as_decomposed(joint, leaves, conv, axes)
-            together = {}
-            for path, argument in arguments.items():
-                with in_layer(path):
-                    together[path] = function(argument)
-        for place, name in enumerate(of_spectra):
-            values[name] = {path: value[..., place] for path, value in together.items()}
-        return values, vectors
+        followed = []
+        for place, (names, joint) in enumerate(joints):
+            if is_tracked:
+                together, new = tracked_values(leaves, vectors[place], joint, conv, axes, tracking)
+                followed.append(new)
+            else:
+                together = _as_decomposed(joint, leaves, conv, axes)
+            for index, name in enumerate(names):
+                values[name] = {path: value[..., index] for path, value in together.items()}
+        return values, tuple(followed)
 
     def init(params: PyTree) -> SpectralWatchState:
         count = jnp.zeros((), jnp.int32)
         if is_placeholder(params):
             by_path: Any = jnp.zeros(())
-            vectors = by_path if tracking == "warm" else {}
+            vectors = (by_path,) * len(joints) if is_tracked else ()
             return SpectralWatchState(count, dict.fromkeys(named, by_path), vectors)
         leaves, axes_of = select_layers(params, mask, axes)
 
-        def results(leaves: Leaves) -> tuple[Values, Vectors]:
+        def results(leaves: Leaves) -> tuple[Values, tuple[Vectors, ...]]:
             vectors = start(leaves, axes_of)
             return measure(leaves, vectors, axes_of)[0], vectors
 
@@ -168,7 +175,7 @@ def watch_spectra(
         due = state.count % period == 0
         held = (state.values, state.vectors)
 
-        def measure_where_due() -> tuple[Values, Vectors]:
+        def measure_where_due() -> tuple[Values, tuple[Vectors, ...]]:
             new = measure(leaves, state.vectors, axes_of)
             return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, held)
 
@@ -202,16 +209,33 @@ def _named(metrics: Metric | Sequence[Metric] | Mapping[str, Metric]) -> dict[st
     return {name: resolved(metrics[name]) for name in sorted(metrics)}
 
 
-def _as_decomposed(
-    joint: SpectralMetric, leaves: Leaves, conv: Conv, axes: ResolvedAxes
-) -> tuple[Callable[[jax.Array], jax.Array], Leaves]:
-    """A function and its argument for each layer: exactly the operations that a penalty does."""
+def _as_decomposed(joint: SpectralMetric, leaves: Leaves, conv: Conv, axes: ResolvedAxes) -> Leaves:
+    """The metrics of each layer, by the very operations that a penalty does."""
     everything = dict.fromkeys(leaves, True)
+    function: Callable[[jax.Array], jax.Array] = joint
     if conv in CONV_MATRICES:
         layers = read_layers(leaves, mask=everything, conv=conv, axes=axes)
-        return joint, {path: layer.weight for path, layer in layers.items()}
-    spectra = layer_spectra(leaves, mask=everything, conv=conv, axes=axes)
-    return function_of_eigenvalues(joint), spectra
+        arguments = {path: layer.weight for path, layer in layers.items()}
+    else:
+        function = function_of_eigenvalues(joint)
+        arguments = layer_spectra(leaves, mask=everything, conv=conv, axes=axes)
+    values = {}
+    for path, argument in arguments.items():
+        with in_layer(path):
+            values[path] = function(argument)
+    return values
+
+
+def _joints(
+    of_spectra: dict[str, SpectralMetric], tracking: str
+) -> list[tuple[list[str], SpectralMetric]]:
+    """The metrics that share a spectrum, by name, and each such set as one."""
+    sets = [[*of_spectra]]
+    if tracking == "tail":
+        # Those of the norms need no tail, and the others no sum of the whole spectrum.
+        of_norms = [name for name, m in of_spectra.items() if isinstance(m, NormMetric)]
+        sets = [of_norms, [name for name in of_spectra if name not in of_norms]]
+    return [(names, _joint([of_spectra[name] for name in names])) for names in sets if names]
 
 
 def _joint(metrics: list[SpectralMetric]) -> SpectralMetric:

@@ -188,6 +188,30 @@ def test_a_state_has_the_types_of_the_one_after(metric, options):
     assert types[0] == types[2]
 
 
+CHAINS = {
+    "watch": sr.watch_spectra([sr.alpha, sr.stable_rank]),
+    "cap, warm": sr.cap_spectral_norm(2.0),
+    "cap, soft": sr.cap_spectral_norm(2.0, soft=True),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("chain", CHAINS)
+def test_watches_and_caps_gather_no_weight(chain, kind):
+    layouts = {name: MATRICES[name] for name in ("rows", "tensor")}
+    tree, transformation = weights(layouts), CHAINS[chain]
+    after = []
+    for params in (on_mesh(tree, kind, layouts), jax.tree.map(jnp.asarray, tree)):
+        state, zeros = transformation.init(params), jax.tree.map(jnp.zeros_like, params)
+        update = jax.jit(transformation.update).lower(zeros, state, params).compile()
+        if not after:
+            assert_no_full_weight(update, tree)
+        updates, state = update(zeros, state, params)
+        after.append([updates, state.values if chain == "watch" else {}])
+    for left, right in zip(*map(jax.tree.leaves, after), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
 def decompositions(tree, metric, monkeypatch):
     """Shapes of what is decomposed for a penalty and its gradient."""
     calls = []

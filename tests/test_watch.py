@@ -39,6 +39,21 @@ def test_values_are_those_of_the_metrics_and_updates_pass(tracking):
             np.testing.assert_allclose(state.values[name][path], metric(W), rtol=1e-4)
 
 
+def test_a_tail_and_norms_are_followed_beside_each_other():
+    params = model()
+    alpha = functools.partial(sr.alpha, estimator=sr.hill(0.2))
+    watch = sr.watch_spectra({"alpha": alpha, "rank": sr.stable_rank}, tracking="tail")
+    update = jax.jit(watch.update)
+    state = watch.init(params)
+    assert jax.tree.structure(jax.eval_shape(watch.init, params)) == jax.tree.structure(state)
+    for scale in (1.0, 1.01, 1.02):
+        moved = jax.tree.map(lambda leaf, scale=scale: leaf.at[0].multiply(scale), params)
+        _, state = update(ones_like(params), state, moved)
+        for path, W in sr.layer_matrices(moved).items():
+            np.testing.assert_allclose(state.values["rank"][path], sr.stable_rank(W), rtol=1e-3)
+            np.testing.assert_allclose(state.values["alpha"][path], alpha(W), rtol=1e-2)
+
+
 def test_one_decomposition_serves_all_metrics_and_an_exact_penalty():
     params = {"fc": {"kernel": jax.random.normal(jax.random.key(0), (40, 24))}}
     optimizer = optax.chain(
@@ -174,8 +189,10 @@ def test_bad_input():
         sr.watch_spectra([sr.alpha, sr.alpha])
     with pytest.raises(TypeError, match="metric is 'alpha'; expected a function"):
         sr.watch_spectra(["alpha"])
-    with pytest.raises(ValueError, match="tracking is 'hot'; expected exact or warm"):
+    with pytest.raises(ValueError, match="tracking is 'hot'; expected exact, warm or tail"):
         sr.watch_spectra(sr.alpha, tracking="hot")
+    with pytest.raises(ValueError, match="matrix_entropy reads the whole spectrum"):
+        sr.watch_spectra([sr.stable_rank, sr.matrix_entropy], tracking="tail")
     with pytest.raises(ValueError, match="every is 0; expected"):
         sr.watch_spectra(sr.alpha, every=0)
     watch = sr.watch_spectra(sr.alpha)
