@@ -103,16 +103,7 @@ def large() -> None:
     """Prints what a model of 7B weights takes, scaled from one of its blocks."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "block.safetensors"
-        weights = block()
-        save_file(weights, path)
-        svd = []
-        for name in ("q_proj.weight", "up_proj.weight"):
-            W = weights[name].astype(np.float32)
-            start = time.perf_counter()
-            np.linalg.svd(W, compute_uv=False)
-            svd.append(time.perf_counter() - start)
-            del W
-        del weights
+        save_file(block(), path)
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu = time.perf_counter(), time.process_time()
         fitting.evaluate(path, progress=False)
@@ -120,8 +111,23 @@ def large() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"one block, 4 of 4096 x 4096 and 3 of 4096 x 11008 in bfloat16: {wall:.1f} s of wall "
-        f"time, {cpu:.1f} s of work\n32 blocks: {32 * wall / 60:.1f} minutes, {32 * cpu / 60:.1f} "
-        f"of work; peak {peak / 2**20:.2f} GB ({held / 2**20:.2f} GB before)\n"
+        f"time, {cpu:.1f} s of work, load average {os.getloadavg()[0]:.1f} on {num_cores()} cores\n"
+        f"32 blocks: {32 * wall / 60:.1f} minutes, {32 * cpu / 60:.1f} of work; peak "
+        f"{peak / 2**20:.2f} GB ({held / 2**20:.2f} GB before)",
+        flush=True,
+    )
+    svd = []
+    for name in ("q_proj.weight", "up_proj.weight"):
+        W = block()[name]
+        with threadpool_limits(1):
+            cpu = time.process_time()
+            squared_singular_values(W)
+            cpu = time.process_time() - cpu
+        print(f"{W.shape[0]} x {W.shape[1]} alone on one thread: {cpu:.1f} s of work", flush=True)
+        start = time.perf_counter()
+        np.linalg.svd(W.astype(np.float32), compute_uv=False)
+        svd.append(time.perf_counter() - start)
+    print(
         f"bare float32 svd on all cores: {svd[0]:.1f} s and {svd[1]:.1f} s, for 32 blocks "
         f"{32 * (4 * svd[0] + 3 * svd[1]) / 60:.1f} minutes"
     )
