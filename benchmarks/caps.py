@@ -88,11 +88,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
+    parser.add_argument("--caps", nargs="+", choices=CAPS, default=[*CAPS])
     options = parser.parse_args()
     print(f"small language model, {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for name in OPTIMIZERS:
+    for name in options.optimizers:
         runs: dict[str, Run] = {}
-        for cap in (None, *CAPS):
+        for cap in (None, *options.caps):
             end, params, state = train(name, cap, options.steps)
             print(
                 f"{name}, {options.steps} steps, cap {cap or 'none':6}: loss {end.loss:.3f}, "

@@ -43,9 +43,11 @@ from ._random_matrices import tracy_widom_cdf as tracy_widom_cdf
 from ._random_matrices import tracy_widom_quantile as tracy_widom_quantile
 from ._reports import Report as Report
 from ._reports import load_report as load_report
+from ._series import PhaseWatch as PhaseWatch
 from ._series import Series as Series
 from ._series import follow as follow
 from ._series import load_series as load_series
+from ._series import watch_phases as watch_phases
 
 __all__ = [
     "Comparison",
@@ -57,6 +59,7 @@ __all__ = [
     "Phase",
     "PhaseCuts",
     "PhaseResult",
+    "PhaseWatch",
     "PooledSpectrum",
     "PowerLawFit",
     "PowerLawFits",
@@ -90,4 +93,5 @@ __all__ = [
     "tracy_widom_cdf",
     "tracy_widom_quantile",
     "universality_class",
+    "watch_phases",
 ]

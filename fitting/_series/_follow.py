@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,39 +79,63 @@ def follow(
     if resume and out is None:
         raise ValueError("out is None; expected the folder of the series to resume")
     found = find_checkpoints(checkpoints)
-    options = {"conv": conv, "layers": layers, "axes": axes, "num_bootstrap": num_bootstrap}
-    texts = {name: repr(option) for name, option in options.items()} | {"format": str(FORMAT)}
-    kept = Kept(None if out is None else Path(out), texts, resume=resume)
+    options: dict[str, Any] = {
+        "conv": conv,
+        "layers": layers,
+        "axes": axes,
+        "num_bootstrap": num_bootstrap,
+    }
+    kept = open_kept(out, options, resume=resume)
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
     with tqdm(found, desc="checkpoints", unit="checkpoint", disable=not progress) as bar:
         for checkpoint in bar:
             try:
-                of_step = _measure(checkpoint, kept, conv, layers, axes, num_bootstrap)
+                of_step = measure_step(checkpoint, kept, **options)
             except (ValueError, OSError, ImportError) as error:
                 error.add_note(f"at step {checkpoint.step}")
                 raise
             rows += of_step[0]
             skipped += of_step[1]
-    _check_shared(rows, [checkpoint.step for checkpoint in found])
+    return assemble(rows, skipped, out=out, conv=conv)
+
+
+def open_kept(out: str | Path | None, options: Mapping[str, Any], *, resume: bool) -> Kept:
+    """What holds the matrices that are measured: a folder, or memory."""
+    texts = {name: repr(option) for name, option in options.items()} | {"format": str(FORMAT)}
+    return Kept(None if out is None else Path(out), texts, resume=resume)
+
+
+def assemble(
+    rows: Sequence[dict[str, Any]],
+    skipped: Sequence[dict[str, Any]],
+    *,
+    out: str | Path | None,
+    conv: str | sr.ConvOperator,
+) -> "Series":
+    """The series of the rows of all steps, in their order; in the folder too if there is one."""
+    _check_shared(rows)
     place = ("step", "name", "index")
     tails = [
-        {key: row[key] for key in place} | dict(zip(map(str, SHARES), row.pop(TAILS), strict=True))
+        {key: row[key] for key in place} | dict(zip(map(str, SHARES), row[TAILS], strict=True))
         for row in rows
     ]
-    series = make_series(rows, tails, skipped, conv=str(conv))
+    columns = [{key: value for key, value in row.items() if key != TAILS} for row in rows]
+    series = make_series(columns, tails, skipped, conv=str(conv))
     if out is not None:
         series.save(Path(out) / "series.json")
     return series
 
 
-def _measure(
+def measure_step(
     checkpoint: Checkpoint,
     kept: Kept,
+    *,
     conv: str | sr.ConvOperator,
     layers: Sequence[str] | None,
     axes: Axes,
     num_bootstrap: int,
+    executor: Executor | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of a checkpoint, and the tensors that it skips."""
     step, model = checkpoint
@@ -124,7 +149,14 @@ def _measure(
     _, todo = open_plan(model, conv=conv, layers=layers, axes=axes)
     measure = partial(_measured_or_kept, todo.units, kept=kept, num_bootstrap=num_bootstrap)
     numbers = range(len(todo.units))
-    done = dict(run(measure, numbers, num_bytes=lambda number: todo.units[number].num_bytes))
+    done = dict(
+        run(
+            measure,
+            numbers,
+            executor=executor,
+            num_bytes=lambda number: todo.units[number].num_bytes,
+        )
+    )
     skipped = [
         {"step": step, "name": name, "shape": str(shape), "reason": reason}
         for name, (shape, reason) in todo.skipped.items()
@@ -162,15 +194,13 @@ def _at(step: int, found: Sequence[Rows]) -> list[dict[str, Any]]:
     return [{"step": step} | row for rows in found for row, _ in rows]
 
 
-def _check_shared(rows: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> None:
+def _check_shared(rows: Sequence[Mapping[str, Any]]) -> None:
     seen: dict[tuple[str, str], set[int]] = {}
     for row in rows:
         seen.setdefault((row["name"], row["index"]), set()).add(row["step"])
     if all(len(of_matrix) < 2 for of_matrix in seen.values()):
-        first, last = (
-            next(r["name"] for r in rows if r["step"] == s) for s in (steps[0], steps[-1])
-        )
+        first, last = rows[0], rows[-1]
         raise ValueError(
-            f"checkpoints share no matrix: step {steps[0]} has {first!r}, step {steps[-1]} "
-            f"{last!r}; expected checkpoints of one model"
+            f"checkpoints share no matrix: step {first['step']} has {first['name']!r}, step "
+            f"{last['step']} {last['name']!r}; expected checkpoints of one model"
         )
