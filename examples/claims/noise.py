@@ -63,7 +63,7 @@ def make_task(options: Mapping[str, Any], folder: Path | None) -> Task:
 
 
 DIGITS = {"data": "digits", "train": 800, "held_out": 250, "hidden": (32, 32), "batch_size": 32}
-SMALL = {"data": "mnist", "train": 4000, "held_out": 4000, "hidden": (128, 128)}
+SMALL = {"data": "mnist", "train": 2000, "held_out": 4000, "hidden": (64, 64), "batch_size": 64}
 MNIST = {"data": "mnist", "train": 10_000, "held_out": 10_000}
 
 CLAIM = Claim(
@@ -79,7 +79,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, {**DIGITS, "noise": 0.4}),
         "quick": Preset(Budget(6, 100), 3, 3, {**DIGITS, "noise": 0.4}),
-        "small": Preset(Budget(10, 100), 6, 6, {**SMALL, "noise": 0.4}),
+        "small": Preset(Budget(8, 100), 6, 6, {**SMALL, "noise": 0.4}),
         "full": Preset(Budget(30, 100), 8, 8, {**MNIST, "noise": 0.4}),
     },
     also={"fits its noisy labels": lambda measured: measured["train"]},

@@ -1,21 +1,39 @@
 """The best network of a given rank that truncation after training leaves."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
+import optax
 
 import spectral_reg as sr
 from examples.claims import images, noise
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.compression import cut_to
-from examples.claims.engine import Budget, Measures, Program, Task
+from examples.claims.engine import Budget, Measures, Program, Settings, Task
 from examples.claims.noise import LARGE, RATES, grid
-from examples.claims.optimizers import adamw, l2, penalty
+from examples.claims.optimizers import adamw, l2
 
 RANKS = (32, 16, 8)
-NUCLEAR = adamw(before=penalty(sr.products_only(sr.nuclear_norm), mask=LARGE))
-# For each the strengths around its best at 1/16 of the rank in the claim on compression.
-STRENGTHS = {"l2": (3e-3, 1e-3, 1e-2, 3e-4), "nuclear": (1e-2, 3e-3, 3e-2, 1e-3)}
+
+
+def _nuclear_decay(settings: Settings, key: jax.Array) -> optax.GradientTransformation:
+    del key
+    # After Adam, which would scale the step towards zero of every singular value.
+    return sr.add_spectral_penalty(
+        sr.products_only(sr.nuclear_norm), settings["strength"], mask=LARGE
+    )
+
+
+def _decays(*decays: float) -> tuple[dict[str, float], ...]:
+    return tuple(
+        {"rate": rate, "decay": decay} for rate, decay in itertools.product((3e-3, 1e-3), decays)
+    )
+
+
+NUCLEAR = adamw(decay=_nuclear_decay)
 
 
 def _judged(data: Any, params: Any) -> Measures:
@@ -39,12 +57,15 @@ CLAIM = Claim(
     make_task=_make_task,
     arms={
         "adam": Arm(Program(adamw()), RATES, text="Adam"),
-        "l2": Arm(Program(adamw(before=l2)), grid(*STRENGTHS["l2"]), text="L2"),
+        "l2": Arm(
+            Program(adamw(before=l2)), grid(1e-2, 3e-3, 3e-2, 1e-3, rates=(3e-3, 1e-3)), text="L2"
+        ),
+        "weight decay": Arm(Program(adamw()), _decays(1.0, 0.3, 3.0, 0.1), text="AdamW"),
         "nuclear": Arm(
             Program(NUCLEAR),
-            grid(*STRENGTHS["nuclear"]),
-            controls=("adam", "l2", "norms of nuclear"),
-            text="nuclear norm",
+            grid(1.0, 0.3, 3.0, 0.1, rates=(3e-3, 1e-3)),
+            controls=("adam", "l2", "weight decay", "norms of nuclear"),
+            text="a decay of all singular values by the same step",
         ),
         "norms of nuclear": Arm(
             Program(adamw(), norms_of=NUCLEAR),
@@ -57,7 +78,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, {**noise.DIGITS, "hidden": (40, 40)}),
         "quick": Preset(Budget(6, 100), 3, 3, {**noise.DIGITS, "hidden": (40, 40)}),
-        "small": Preset(Budget(10, 100), 6, 6, noise.SMALL),
+        "small": Preset(Budget(8, 100), 6, 6, noise.SMALL),
         "full": Preset(Budget(30, 100), 8, 8, noise.MNIST),
     },
     also={
