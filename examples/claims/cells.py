@@ -20,7 +20,7 @@ class Job(NamedTuple):
     """What decides the numbers of a cell.
 
     Attributes:
-        claim: Its name.
+        claim: Its name, or that under which several keep their cells together.
         preset: Its name.
         arm: Its name.
         phase: `"tune"` or `"judge"`.

@@ -70,6 +70,8 @@ class Claim(NamedTuple):
         equal: A quality that the arms are to share: only trials within `tolerance` of the highest
             of all arms are chosen from, or where an arm has none, its highest.
         tolerance: Of the quality.
+        shared: Name under which its cells are kept together with those of other claims on the same
+            task, whose arms of the same name are the same; its own by default.
         notes: More lines for the page, from what was measured of each arm in tuning and in judging,
             and the steps of a chunk.
     """
@@ -88,4 +90,5 @@ class Claim(NamedTuple):
     also: Mapping[str, Callable[[Measured], np.ndarray]] = {}
     equal: Callable[[Measured], np.ndarray] | None = None
     tolerance: float = 0
+    shared: str = ""
     notes: Callable[[Mapping[str, Measured], Mapping[str, Measured], int], list[str]] | None = None

@@ -101,4 +101,5 @@ CLAIM = Claim(
         "quick": Preset(Budget(6, 25), 3, 3, language.SMALL),
         "full": Preset(Budget(10, 100), 8, 8),
     },
+    shared="language",
 )

@@ -30,6 +30,13 @@ def grid(*strengths: float, rates: tuple[float, ...] = (1e-3, 3e-3)) -> tuple[di
     )
 
 
+def decays(*numbers: float) -> tuple[dict[str, float], ...]:
+    """Rates and decoupled decays."""
+    return tuple(
+        {"rate": rate, "decay": decay} for rate, decay in itertools.product((3e-3, 1e-3), numbers)
+    )
+
+
 RATES = tuple(
     {"rate": 1e-3 * 2.0**k, "decay": 0.0, "strength": 0.0} for k in (0, 1, -1, 2, -2, 3, -3, -4)
 )
@@ -38,15 +45,16 @@ RATES = tuple(
 def arms_of(
     names: tuple[str, ...], l2_strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-4, 3e-3)
 ) -> dict[str, Arm]:
-    """Adam, L2, each of these penalties, and for each a run at its norms."""
+    """Adam, L2, AdamW, each of these penalties, and for each a run at its norms."""
     arms = {
         "adam": Arm(Program(adamw()), RATES, text="Adam"),
         "l2": Arm(Program(adamw(before=l2)), grid(*l2_strengths), text="L2"),
+        "weight decay": Arm(Program(adamw()), decays(1.0, 0.3, 3.0, 0.1), text="AdamW"),
     }
     for name in names:
         metric, options, strengths = SPECTRAL[name]
         before = penalty(metric, mask=LARGE, **options)
-        controls = ("adam", "l2", f"norms of {name}")
+        controls = ("adam", "l2", "weight decay", f"norms of {name}")
         arms[name] = Arm(Program(adamw(before=before)), grid(*strengths), "", controls, name)
         program = Program(adamw(), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"Adam at the norms of {name}")

@@ -1,6 +1,5 @@
 """The best network of a given rank that truncation after training leaves."""
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from examples.claims import images, noise
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.compression import cut_to
 from examples.claims.engine import Budget, Measures, Program, Settings, Task
-from examples.claims.noise import LARGE, RATES, grid
+from examples.claims.noise import LARGE, RATES, decays, grid
 from examples.claims.optimizers import adamw, l2
 
 RANKS = (32, 16, 8)
@@ -24,12 +23,6 @@ def _nuclear_decay(settings: Settings, key: jax.Array) -> optax.GradientTransfor
     # After Adam, which would scale the step towards zero of every singular value.
     return sr.add_spectral_penalty(
         sr.products_only(sr.nuclear_norm), settings["strength"], mask=LARGE
-    )
-
-
-def _decays(*decays: float) -> tuple[dict[str, float], ...]:
-    return tuple(
-        {"rate": rate, "decay": decay} for rate, decay in itertools.product((3e-3, 1e-3), decays)
     )
 
 
@@ -60,7 +53,7 @@ CLAIM = Claim(
         "l2": Arm(
             Program(adamw(before=l2)), grid(1e-2, 3e-3, 3e-2, 1e-3, rates=(3e-3, 1e-3)), text="L2"
         ),
-        "weight decay": Arm(Program(adamw()), _decays(1.0, 0.3, 3.0, 0.1), text="AdamW"),
+        "weight decay": Arm(Program(adamw()), decays(1.0, 0.3, 3.0, 0.1), text="AdamW"),
         "nuclear": Arm(
             Program(NUCLEAR),
             grid(1.0, 0.3, 3.0, 0.1, rates=(3e-3, 1e-3)),

@@ -83,7 +83,7 @@ def complete(
     size = (preset.budget, sorted(preset.task.items()))
 
     def job(arm: str, phase: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Job:
-        return Job(name, preset_name, arm, phase, settings, seeds, size)
+        return Job(claim.shared or name, preset_name, arm, phase, settings, seeds, size)
 
     grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
     tried = tuple(range(TUNING_SEED, TUNING_SEED + preset.num_tuning))
