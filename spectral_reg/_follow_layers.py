@@ -22,14 +22,14 @@ def follow_layers(
     conv: Conv,
     tracking: str,
     with_gradient: bool = True,
-) -> tuple[dict[str, jax.Array], dict[str, Any], Vectors]:
-    """By path: the metric's values, the gradients of their sums, and the vectors of this step.
+) -> tuple[jax.Array, dict[str, jax.Array], dict[str, Any], Vectors]:
+    """The sum of the metric's values; and by path these, their gradients, and the vectors now.
 
     A layer's gradient is of that layer alone, so layers that are alike go through one body.
     Without gradients, None stands in their place; without tracking there are no vectors.
     """
 
-    def one(name: str, argument: tuple[Any, Any]) -> tuple[jax.Array, Any, Any]:
+    def one(name: str, argument: tuple[Any, Any]) -> tuple[jax.Array, tuple[jax.Array, Any, Any]]:
         leaf, own_vectors = argument
         own_axes = ResolvedAxes({name: axes[name]})
 
@@ -45,14 +45,14 @@ def follow_layers(
             return jnp.sum(values[name]), (values[name], None)
 
         if not with_gradient:
-            _, (value, followed) = total(leaf)
-            return value, None, followed
-        (_, (value, followed)), gradient = jax.value_and_grad(total, has_aux=True)(leaf)
-        return value, gradient, followed
+            number, (value, followed) = total(leaf)
+            return number, (value, None, followed)
+        (number, (value, followed)), gradient = jax.value_and_grad(total, has_aux=True)(leaf)
+        return number, (value, gradient, followed)
 
     arguments = {name: (leaf, vectors.get(name)) for name, leaf in leaves.items()}
-    done = in_one_body(one, arguments, axes)
+    summed, done = in_one_body(one, arguments, axes)
     values, gradients, followed = (
         {name: results[place] for name, results in done.items()} for place in range(3)
     )
-    return values, gradients, {name: followed[name] for name in vectors}
+    return summed, values, gradients, {name: followed[name] for name in vectors}

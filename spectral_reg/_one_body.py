@@ -13,23 +13,24 @@ Result = TypeVar("Result")
 
 
 def in_one_body(
-    function: Callable[[str, Any], Result],
+    function: Callable[[str, Any], tuple[jax.Array, Result]],
     arguments: Mapping[str, Any],
     kinds: Mapping[str, Hashable],
-) -> dict[str, Result]:
+) -> tuple[jax.Array, dict[str, Result]]:
     """``function(name, argument)`` of each layer, traced once for all that are alike.
 
-    On the CPU they run one after the other, as batched decompositions hang there and each matrix
-    then iterates only as long as it needs to; on accelerators they run as a batch. Weights that lie
-    on several devices keep a body each, since a stack of them would have to be laid out anew.
+    One after the other on the CPU, where batched decompositions hang and each matrix iterates as
+    long as it itself needs; as a batch on accelerators. Weights that lie on several devices keep a
+    body each: a stack of them would have to be laid out anew.
 
     Args:
-        function: What is done with a layer, the same for all names of one kind.
-        arguments: Trees of arrays, by name.
-        kinds: What else distinguishes a layer, by name.
+        function: Gives a number, of which all layers' are added up, and a result. It has to do the
+            same for all names of a kind.
+        arguments: By name, trees of arrays.
+        kinds: By name, what else distinguishes a layer.
 
     Returns:
-        The results by name, in the order of the arguments.
+        The sum of the numbers; and the results by name, in the order of the arguments.
     """
     groups: dict[Hashable, list[str]] = {}
     for name, argument in arguments.items():
@@ -37,44 +38,59 @@ def in_one_body(
         alone = name if any(sharding.mesh_of(leaf) is not None for leaf in leaves) else None
         kind = (kinds[name], structure, tuple(jax.typeof(leaf) for leaf in leaves), alone)
         groups.setdefault(kind, []).append(name)
-    results: dict[str, Any] = {}
+    total, results = jnp.zeros(()), {}
     for names in groups.values():
         one = partial(function, names[0])
         if len(names) == 1:
-            results[names[0]] = one(arguments[names[0]])
-            continue
-        alike = [arguments[name] for name in names]
-        done = jax.lax.platform_dependent(
-            alike, cpu=partial(_in_turn, one), default=partial(_together, one)
-        )
-        results.update(zip(names, done, strict=True))
-    return {name: results[name] for name in arguments}
+            number, results[names[0]] = one(arguments[names[0]])
+        else:
+            alike = [arguments[name] for name in names]
+            # Added up here: of hundreds of slices the compiler would make one kernel, in seconds.
+            number, done = jax.lax.platform_dependent(
+                alike, cpu=partial(_in_turn, one), default=partial(_together, one)
+            )
+            results.update(zip(names, done, strict=True))
+        total = total + number
+    return total, {name: results[name] for name in arguments}
 
 
 def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    def one_after_the_other(*leaves: jax.Array) -> jax.Array:
+        # As in jnp.stack, but that this gives each leaf an operation of its own.
+        if leaves[0].ndim == 0:
+            return jnp.stack(leaves)
+        return jnp.concatenate(leaves).reshape(len(leaves), *leaves[0].shape)
+
+    return jax.tree.map(one_after_the_other, *trees)
 
 
-def _together(function: Callable[[Any], Result], arguments: list[Any]) -> list[Result]:
-    done = jax.vmap(function)(_stack(arguments))
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], done) for n in range(len(arguments))]
+def _together(
+    function: Callable[[Any], tuple[jax.Array, Result]], arguments: list[Any]
+) -> tuple[jax.Array, list[Result]]:
+    numbers, done = jax.vmap(function)(_stack(arguments))
+    results = [jax.tree.map(lambda leaf, n=n: leaf[n], done) for n in range(len(arguments))]
+    return jnp.sum(numbers), results
 
 
-def _in_turn(function: Callable[[Any], Result], arguments: list[Any]) -> list[Result]:
-    count, done = jax.lax.scan(
+def _in_turn(
+    function: Callable[[Any], tuple[jax.Array, Result]], arguments: list[Any]
+) -> tuple[jax.Array, list[Result]]:
+    count, (numbers, done) = jax.lax.scan(
         lambda count, argument: (count + 1, function(argument)),
         jnp.zeros((), jnp.int32),
         _stack(arguments),
     )
-    # For an index that the compiler knows it makes a kernel of its own, 18 ms for each layer. An
-    # index counted up behind a condition is unknown to it, and one kernel serves all layers.
-    results, place = [], count - len(arguments)
-    for _ in arguments:
-        results.append(
-            jax.tree.map(
-                lambda leaf, place=place: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False),
-                done,
-            )
+    # A place that is known to the compiler makes a kernel of its own of every layer's part: 18 ms
+    # each. Out of a condition none is known, and one kernel serves all.
+    places = jax.lax.cond(
+        count > 0, lambda: [*range(len(arguments))], lambda: [0] * len(arguments)
+    )
+    return jnp.sum(numbers), [
+        jax.tree.map(
+            lambda leaf, place=place: jax.lax.dynamic_index_in_dim(
+                leaf, place, keepdims=False, allow_negative_indices=False
+            ),
+            done,
         )
-        place = jax.lax.cond(count > 0, lambda place: place + 1, lambda place: place, place)
-    return results
+        for place in places
+    ]

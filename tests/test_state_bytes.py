@@ -17,6 +17,7 @@ TENTH = sr.spectral_metric(sr.smooth_hill(low=0.05, high=0.1))
         (sr.alpha, {"tracking": "warm"}, 40 * 40),
         (sr.alpha, {"every": 5}, 60 * 40),
         (sr.log_stable_rank, {"tracking": "warm"}, 40 * 16 + 2),
+        (sr.log_stable_rank, {"tracking": "warm", "every": 5}, 40 * 16 + 2),
         (TENTH, {"tracking": "tail"}, 40 * 12 + 3),
     ],
 )
