@@ -3,7 +3,7 @@
     python -m benchmarks.compile [--blocks 4,12,24,48] [--width 128] [--steps 0]
 
 AdamW's update alone, without a model: a list of blocks of six matrices each in three shapes, as in
-``examples.training.language_model``, or the same stacked for a scan. Seconds of tracing and
+``examples.training.language_model``, or the same stacked for a scan. Processor time of tracing and
 compiling, the size of the compiled program's text, and what a step takes (medians of ``--steps``).
 """
 
@@ -57,9 +57,9 @@ def measure(
     state = jax.jit(optimizer.init)(params)
     grads = jax.tree.map(jnp.zeros_like, params)
     jax.clear_caches()
-    start = time.perf_counter()
+    start = time.process_time()
     update = jax.jit(optimizer.update).lower(grads, state, params).compile()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     megabytes = len(update.as_text()) / 1e6
     times = []
     for number in range(num_steps + 2 if num_steps else 0):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ._axes_argument import ResolvedAxes
 from ._layers import Conv
-from ._one_body import in_one_body
+from ._one_body import summed_in_one_body
 from ._penalty import layer_values
 from ._spectral_metric import Metric
 from ._tracked_penalty import Vectors, tracked_values
@@ -51,7 +51,7 @@ def follow_layers(
         return number, (value, gradient, followed)
 
     arguments = {name: (leaf, vectors.get(name)) for name, leaf in leaves.items()}
-    summed, done = in_one_body(one, arguments, axes)
+    summed, done = summed_in_one_body(one, arguments, axes)
     values, gradients, followed = (
         {name: results[place] for name, results in done.items()} for place in range(3)
     )

@@ -13,24 +13,38 @@ Result = TypeVar("Result")
 
 
 def in_one_body(
+    function: Callable[[str, Any], Result],
+    arguments: Mapping[str, Any],
+    kinds: Mapping[str, Hashable],
+) -> dict[str, Result]:
+    """``function(name, argument)`` of each layer, traced once for all that are alike.
+
+    On the CPU they run one after the other, as batched decompositions hang there and each matrix
+    then iterates only as long as it needs to; on accelerators they run as a batch. Weights that lie
+    on several devices keep a body each, since a stack of them would have to be laid out anew.
+
+    Args:
+        function: What is done with a layer, the same for all names of one kind.
+        arguments: Trees of arrays, by name.
+        kinds: What else distinguishes a layer, by name.
+
+    Returns:
+        The results by name, in the order of the arguments.
+    """
+    return summed_in_one_body(
+        lambda name, argument: (jnp.zeros(()), function(name, argument)), arguments, kinds
+    )[1]
+
+
+def summed_in_one_body(
     function: Callable[[str, Any], tuple[jax.Array, Result]],
     arguments: Mapping[str, Any],
     kinds: Mapping[str, Hashable],
 ) -> tuple[jax.Array, dict[str, Result]]:
-    """``function(name, argument)`` of each layer, traced once for all that are alike.
+    """As :func:`in_one_body`, of a function that gives a number too; and the sum of the numbers.
 
-    One after the other on the CPU, where batched decompositions hang and each matrix iterates as
-    long as it itself needs; as a batch on accelerators. Weights that lie on several devices keep a
-    body each: a stack of them would have to be laid out anew.
-
-    Args:
-        function: Gives a number, of which all layers' are added up, and a result. It has to do the
-            same for all names of a kind.
-        arguments: By name, trees of arrays.
-        kinds: By name, what else distinguishes a layer.
-
-    Returns:
-        The sum of the numbers; and the results by name, in the order of the arguments.
+    From the results the sum would be a single kernel of all of them, seconds to compile for
+    hundreds of layers.
     """
     groups: dict[Hashable, list[str]] = {}
     for name, argument in arguments.items():
@@ -45,7 +59,6 @@ def in_one_body(
             number, results[names[0]] = one(arguments[names[0]])
         else:
             alike = [arguments[name] for name in names]
-            # Added up here: of hundreds of slices the compiler would make one kernel, in seconds.
             number, done = jax.lax.platform_dependent(
                 alike, cpu=partial(_in_turn, one), default=partial(_together, one)
             )
@@ -56,7 +69,7 @@ def in_one_body(
 
 def _stack(trees: list[Any]) -> Any:
     def one_after_the_other(*leaves: jax.Array) -> jax.Array:
-        # As in jnp.stack, but that this gives each leaf an operation of its own.
+        # jnp.stack would first reshape each leaf, an operation for every layer.
         if leaves[0].ndim == 0:
             return jnp.stack(leaves)
         return jnp.concatenate(leaves).reshape(len(leaves), *leaves[0].shape)
@@ -82,9 +95,7 @@ def _in_turn(
     )
     # A place that is known to the compiler makes a kernel of its own of every layer's part: 18 ms
     # each. Out of a condition none is known, and one kernel serves all.
-    places = jax.lax.cond(
-        count > 0, lambda: [*range(len(arguments))], lambda: [0] * len(arguments)
-    )
+    places = jax.lax.cond(count > 0, lambda: [*range(len(arguments))], lambda: [0] * len(arguments))
     return jnp.sum(numbers), [
         jax.tree.map(
             lambda leaf, place=place: jax.lax.dynamic_index_in_dim(
