@@ -15,7 +15,7 @@ from examples.claims import language, warnings
 from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Measures, Program, Settings
 from examples.claims.layer_rates import BLOCKS
-from examples.claims.optimizers import adamw, constant, penalty
+from examples.claims.optimizers import adamw, cap, constant, penalty
 
 # A run is alive if it has learned more than how often each byte occurs, 3.2 nats a byte.
 ALIVE = 2.8
@@ -126,6 +126,14 @@ CLAIM = Claim(
             _blocks("strength", STRENGTHS),
             controls=("adamw", "clipping", "lower rate"),
             text="a largest singular value of at most 4 asked for",
+        ),
+        "hard cap": Arm(
+            Program(
+                adamw(schedule=constant, before=lambda settings: WATCH, after=cap(mask=BLOCKS))
+            ),
+            _blocks("bound", (4.0, 2.0, 8.0, 3.0, 16.0)),
+            controls=("adamw", "clipping", "lower rate"),
+            text="no singular value above a bound after any step",
         ),
     },
     tuning=lambda measured: -_finite(measured["validation"]),

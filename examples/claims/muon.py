@@ -11,9 +11,9 @@ from examples.claims import language
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.engine import Budget, Optimizer, Program, Settings
 from examples.claims.layer_rates import BLOCKS, GRID
-from examples.claims.optimizers import adamw, cosine, penalty
+from examples.claims.optimizers import adamw, cap, cosine, penalty
 
-MUON_RATES = (1e-2, 5e-3)
+MUON_RATES = (2e-2, 1e-2)
 DECAYS = (0.1, 0.03, 0.3, 1.0)
 
 
@@ -21,7 +21,7 @@ def _labels(params: Any) -> Any:
     return jax.tree.map(lambda is_block: "muon" if is_block else "adam", BLOCKS(params))
 
 
-def muon(before: Any = None) -> Optimizer:
+def muon(before: Any = None, after: Any = None) -> Optimizer:
     """Muon for the matrices of the blocks, Adam at a quarter of its rate for all else."""
 
     def optimizer(
@@ -46,7 +46,9 @@ def muon(before: Any = None) -> Optimizer:
             ),
         }
         split = optax.partition(parts, _labels)
-        return optax.chain(before(settings), split) if before else split
+        first = [before(settings)] if before else []
+        last = [after(settings, key)] if after else []
+        return optax.chain(*first, split, *last)
 
     return optimizer
 
@@ -74,14 +76,20 @@ CLAIM = Claim(
     arms={
         "adamw": Arm(Program(adamw()), GRID, text="AdamW"),
         "muon": Arm(Program(muon()), _grid(MUON_RATES, DECAYS, "decay"), text="Muon"),
-        "muon, low rates": Arm(
-            Program(muon()), _grid((2.5e-3, 2e-2), DECAYS, "decay"), text="Muon at other rates"
+        "muon, other rates": Arm(
+            Program(muon()), _grid((4e-2, 5e-3), DECAYS, "decay"), text="Muon at other rates"
         ),
         "cap": Arm(
             Program(CAP),
             _grid(MUON_RATES, (1e-1, 1e-2, 1.0, 1e-3), "strength", decay=0.1),
-            controls=("adamw", "muon", "muon, low rates", "norms of cap"),
+            controls=("adamw", "muon", "muon, other rates", "norms of cap"),
             text="Muon, largest singular values of at most 2 asked for",
+        ),
+        "hard cap": Arm(
+            Program(muon(after=cap(soft=True, mask=BLOCKS))),
+            _grid(MUON_RATES, (2.0, 4.0, 1.0, 8.0), "bound", decay=0.0),
+            controls=("adamw", "muon", "muon, other rates"),
+            text="Muon, no singular value above a bound after any step",
         ),
         "norms of cap": Arm(Program(muon(), CAP), tuned_as="cap", text="Muon at the cap's norms"),
         "raised": Arm(

@@ -68,6 +68,11 @@ def penalty(metric: Any, **options: Any) -> Callable[[Settings], optax.GradientT
     return lambda settings: sr.add_spectral_penalty(metric, settings["strength"], **options)
 
 
+def cap(**options: Any) -> Callable[[Settings, jax.Array], optax.GradientTransformation]:
+    """A cap at the setting `bound`, after the step."""
+    return lambda settings, key: sr.cap_spectral_norm(lambda count: settings["bound"], **options)
+
+
 def l2(settings: Settings) -> optax.GradientTransformation:
     """L2 of the setting `strength`, as a term of the loss."""
     return optax.add_decayed_weights(settings["strength"], mask=_matrices)
