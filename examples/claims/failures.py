@@ -44,11 +44,11 @@ def _blocks(name: str, numbers: tuple[float, ...], scale: float = 1.0) -> tuple[
     )
 
 
-def _watching(before: Any = None) -> Program:
+def _watching(before: Any = None, after: Any = None) -> Program:
     def first(settings: Settings) -> optax.GradientTransformation:
         return optax.chain(WATCH, before(settings)) if before else WATCH
 
-    return Program(adamw(schedule=constant, before=first))
+    return Program(adamw(schedule=constant, before=first, after=after))
 
 
 def _clipped(settings: Settings) -> optax.GradientTransformation:
@@ -128,9 +128,7 @@ CLAIM = Claim(
             text="a largest singular value of at most 4 asked for",
         ),
         "hard cap": Arm(
-            Program(
-                adamw(schedule=constant, before=lambda settings: WATCH, after=cap(mask=BLOCKS))
-            ),
+            _watching(after=cap(mask=BLOCKS)),
             _blocks("bound", (4.0, 2.0, 8.0, 3.0, 16.0)),
             controls=("adamw", "clipping", "lower rate"),
             text="no singular value above a bound after any step",
