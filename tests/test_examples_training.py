@@ -157,17 +157,18 @@ def test_a_control_without_its_norms_is_refused(digits, penalized):
             training.train(control, digits, norms=norms)
 
 
-def test_rescale_leaves_zero_layers_and_biases():
+def test_norms_are_given_to_weights_alone():
     params = {
-        "a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+        "a": {"kernel": jnp.full((2, 2), 0.5), "bias": jnp.ones(2)},
         "b": {"kernel": jnp.zeros((2, 2))},
         "norm": {"scale": jnp.ones(2)},
     }
-    scaled = penalties.rescale(params, jnp.array([4.0, 4.0]))
-    np.testing.assert_allclose(scaled["a"]["kernel"], 2)
-    np.testing.assert_allclose(scaled["a"]["bias"], 1)
-    np.testing.assert_allclose(scaled["b"]["kernel"], 0)
-    np.testing.assert_allclose(penalties.norms(scaled), [4, 0])
+    step = jax.tree.map(jnp.copy, params)
+    after = optax.apply_updates(params, penalties.at_norms(step, params, jnp.array([4.0, 4.0])))
+    np.testing.assert_allclose(after["a"]["kernel"], 2)
+    np.testing.assert_allclose(after["a"]["bias"], 2)
+    np.testing.assert_allclose(after["b"]["kernel"], 0)
+    np.testing.assert_allclose(penalties.norms(after), [4, 0])
 
 
 def _first_update(penalty, strength, **changes):

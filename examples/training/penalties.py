@@ -91,27 +91,24 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def _kernels(params: dict) -> list[str]:
-    return sorted(layer for layer in params if "kernel" in params[layer])
+    return sorted(f"{layer}/kernel" for layer in params if "kernel" in params[layer])
 
 
 def norms(params: dict) -> jax.Array:
     """Gives the Frobenius norms of all weight matrices and convolutions, in the layers' order."""
-    return jnp.stack([jnp.linalg.norm(params[name]["kernel"].ravel()) for name in _kernels(params)])
+    found = sr.layer_norms(params, mask=sr.by_path(*_kernels(params)))
+    return jnp.stack([found[path] for path in _kernels(params)])
 
 
-def rescale(params: dict, target: jax.Array | np.ndarray) -> dict:
-    """Scales every weight matrix and convolution to a given Frobenius norm.
+def at_norms(updates: dict, params: dict, target: jax.Array | np.ndarray) -> dict:
+    """Gives updates after which every weight matrix and convolution has a given Frobenius norm.
 
     A layer that is zero stays so; a norm that is not finite, of a run that diverged, is passed on.
     """
     names = _kernels(params)
-    now = norms(params)
-    factors = jnp.where(now > 0, target / jnp.where(now > 0, now, 1), 1)
-    scaled = {
-        name: params[name] | {"kernel": params[name]["kernel"] * factor}
-        for name, factor in zip(names, factors, strict=True)
-    }
-    return params | scaled
+    wanted = {name: norm[None] for name, norm in zip(names, jnp.asarray(target), strict=True)}
+    hold = sr.hold_norms(norms=wanted, mask=sr.by_path(*names))
+    return hold.update(updates, hold.init(params), params)[0]
 
 
 # What is tried of each penalty, the likeliest first: rates of dropout, and for the others multiples

@@ -12,7 +12,7 @@ from flax import nnx
 from examples.training.config import Config
 from examples.training.data import NUM_CLASSES
 from examples.training.networks import dropout_rate, make_network
-from examples.training.penalties import norms, rescale
+from examples.training.penalties import at_norms, norms
 
 # What a training step takes: the state, all images and labels, and the indices of the batch;
 # where they are needed, the two numbers that its dropout is drawn from, and the norms to hold.
@@ -108,9 +108,9 @@ def make_step(
 
         grads, (batch_stats, loss_sum, correct) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         if target_norms is not None:
-            params = rescale(params, target_norms)
+            updates = at_norms(updates, state.params, target_norms)
+        params = optax.apply_updates(state.params, updates)
         totals = Totals(loss_sum, correct, norms(params) if record_norms else ())
         return State(params, batch_stats, opt_state), totals
 
