@@ -12,6 +12,9 @@ import matplotlib
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests compile far more than they run. What this leaves out is LLVM's work on single kernels: which
+# operations a program has, and which are shared or fused, is as ever.
+jax.config.update("jax_disable_most_optimizations", True)
 matplotlib.use("Agg")
 
 DATA = Path(os.environ.get("SPECTRAL_REG_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -36,14 +39,6 @@ def float64():
     """Runs the test with 64-bit JAX types."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="module")
-def quick_to_compile():
-    """Compiling takes most of the time of a run as small as those of the examples."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

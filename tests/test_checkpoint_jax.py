@@ -70,7 +70,7 @@ def test_a_live_nnx_module_says_what_its_layers_are():
     assert tensors["norm/scale"].kind == ""
 
 
-def test_a_live_equinox_model_says_what_its_layers_are(quick_to_compile):
+def test_a_live_equinox_model_says_what_its_layers_are():
     keys = jax.random.split(jax.random.key(0), 7)
     net = {
         "encoder": eqx.nn.Sequential(

@@ -50,7 +50,7 @@ def test_convolutions_of_a_live_equinox_model_are_known_by_their_type(window):
     assert matrix_of(net, "layers/0/weight", axes=as_told).shape[-2:] == (20, 3)
 
 
-def test_groups_and_stacks_of_a_live_equinox_model(quick_to_compile):
+def test_groups_and_stacks_of_a_live_equinox_model():
     grouped = equinox_conv(6, 4, 3, groups=2)
     matrices = matrix_of(grouped, "weight")
     assert matrices.shape == (2, 3, 2, 3)

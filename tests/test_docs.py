@@ -99,7 +99,7 @@ def test_there_are_tutorials():
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
-def test_tutorials_run(name, monkeypatch, capsys, quick_to_compile):
+def test_tutorials_run(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--smoke"])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     runpy.run_path(str(DOCS / "tutorials" / f"{name}.py"), run_name="__main__")

@@ -21,8 +21,6 @@ from examples.sweeping import cells, command, sweep
 from examples.sweeping.presets import PRESETS, equal_updates
 from examples.training.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 ROOT = Path(__file__).parents[1]
 
 

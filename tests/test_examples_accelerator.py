@@ -11,8 +11,6 @@ from examples.sweeping import cells, command, sweep
 from examples.training import data, packed
 from examples.training.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def split(num, seed):
     rng = np.random.default_rng(seed)

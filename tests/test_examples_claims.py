@@ -2,15 +2,12 @@
 
 import dataclasses
 
-import pytest
 from fake_training import finished, noise
 
 from examples.papers import claims
 from examples.papers import published_runs as paper
 from examples.presenting import rows
 from examples.training.config import Config
-
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def by_phase(config, phase, seeds=2, **changes):

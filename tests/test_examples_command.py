@@ -10,8 +10,6 @@ from examples.presenting import report, rows
 from examples.sweeping import cells, sweep
 from examples.training.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -23,8 +23,6 @@ from examples.sweeping.presets import PRESETS, change
 from examples.training import data
 from examples.training.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 PNG = b"\x89PNG"
 
 

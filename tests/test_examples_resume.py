@@ -16,8 +16,6 @@ from examples.sweeping import cells, command, presets, sweep
 from examples.training import data, outcome, states, training
 from examples.training.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 ROOT = Path(__file__).parents[1]
 TINY = Config("digits", 64, 32, batch_size=16, epochs=3, network="tiny", decay=0.9)
 NUM_STEPS = TINY.num_steps * TINY.epochs

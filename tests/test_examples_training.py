@@ -13,8 +13,6 @@ from examples.training.config import Config
 from examples.training.networks import LAYERS
 from examples.training.outcome import labels_of, measured_epochs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 TINY = Config("digits", 64, 32, batch_size=16, epochs=2, network="tiny")
 MINI = Config("digits", 4, 4, batch_size=2, epochs=1)
 CONTROLLED = dataclasses.replace(TINY, penalty="log_stable_rank", strength=0.3)

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 import spectral_reg as sr
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 ESTIMATORS = {
     "hill": sr.hill(),
     "hill(0.1)": sr.hill(0.1),

@@ -10,7 +10,7 @@ from examples import language
 from examples.training import language_model
 from examples.training.data import DataError
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile", "promoted_types")
+pytestmark = pytest.mark.usefixtures("promoted_types")
 
 
 @pytest.mark.usefixtures("promoted_types")

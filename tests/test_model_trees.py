@@ -266,7 +266,7 @@ class EquinoxBlock(eqx.Module):
         self.cell = eqx.nn.LSTMCell(WIDTH, 7, key=key)
 
 
-def test_equinox_filter_vmap(quick_to_compile):
+def test_equinox_filter_vmap():
     keys = jax.random.split(jax.random.key(0), LAYERS)
     model = {"blocks": eqx.filter_vmap(EquinoxBlock)(keys)}
     arrays, static = eqx.partition(model["blocks"], eqx.is_array)

@@ -13,8 +13,6 @@ import spectral_reg as sr
 from spectral_reg._power_law_distance import sampled_distance
 from spectral_reg._spectral_metric import top_fraction
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 EXPONENTS = (1.5, 2, 2.5, 3.5, 5)
 
 

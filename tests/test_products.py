@@ -22,8 +22,6 @@ PRODUCTS = {
 }
 SHAPES = [(192, 192), (96, 320)]
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def families(shape):
     rng = np.random.default_rng(0)

@@ -151,7 +151,7 @@ def test_layers_stacked_by_filter_vmap():
     np.testing.assert_allclose(W, [one["layer/weight"] for one in each], rtol=1e-6)
 
 
-def test_a_training_step_with_optax_keeps_both(quick_to_compile):
+def test_a_training_step_with_optax_keeps_both():
     net, _, _ = equinox_weight_norm()
     params = eqx.filter(net, eqx.is_inexact_array)
     optimizer = optax.chain(sr.add_spectral_penalty(sr.log_stable_rank, 1.0), optax.sgd(3.0))
