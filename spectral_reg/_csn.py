@@ -31,7 +31,10 @@ def _every_fit(eigenvalues: jax.Array) -> tuple[jax.Array, jax.Array]:
     tail_sizes = jnp.broadcast_to(tail_sizes, model.shape)
     below = 1 - at_least[..., None, :].astype(eigenvalues.dtype) / tail_sizes
     deviations = jnp.where(in_tail, jnp.abs(model - below), 0)
-    distances = jnp.max(deviations, axis=-1)
+    # The derivative of jnp.max compares with the maximum, which a compiled program may round in
+    # another way: where nothing is equal to it, 0 / 0.
+    furthest = jnp.argmax(jax.lax.stop_gradient(deviations), axis=-1, keepdims=True)
+    distances = jnp.take_along_axis(deviations, furthest, axis=-1)[..., 0]
 
     is_new = jnp.concatenate(
         [jnp.ones_like(floor, bool), eigenvalues[..., 1:] < eigenvalues[..., :-1]], axis=-1
