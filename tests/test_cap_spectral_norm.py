@@ -46,9 +46,6 @@ def largest(params):
     )
 
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
-
 SPECTRA = {
     "few above": np.r_[2.0, 1.5, np.linspace(0.9, 0.1, 30)],
     "many above": np.linspace(1.3, 0.1, 32),

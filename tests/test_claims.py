@@ -21,7 +21,7 @@ from examples.claims.__main__ import main
 from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
 
-pytestmark = pytest.mark.usefixtures("promoted_types", "quick_to_compile")
+pytestmark = pytest.mark.usefixtures("promoted_types")
 
 # Those that a claim is about: the others are parts of them.
 PROGRAMS = {
