@@ -24,25 +24,25 @@ def sampled(
     .. math:: m\Big(\bigcup_b \lambda(W_b)\Big), \quad
         W_b \in \mathbb{R}^{\lfloor aspect \cdot size \rfloor \times size}
 
-    For matrices whose shorter side is too long to decompose. It is a measure of its own, to be held
-    against values of blocks of the same size, and in exchange it compares across the shapes of
-    layers. For alpha of a square matrix of side 4096, 16 blocks of side 512 are off by -0.01
-    (Gaussian entries), 0.06 (with 16 spikes), -0.17 (Student t, 2.5) and 0.25 (singular values of a
-    power law, random vectors); of an 11008 x 4096 Gaussian by -1.4, and by -0.01 with the aspect of
-    the matrix. Its gradient is zero outside of the blocks, and its cosine with that of the whole
-    matrix is 0.04 or less there: for watching a layer, not for steering it.
+    For matrices whose shorter side is too long to decompose. It is a measure of its own: compare it
+    only with values from blocks of the same size. In exchange it is comparable across layers of
+    different shapes. For alpha of a square matrix of side 4096, 16 blocks of side 512 are off by
+    -0.01 (Gaussian entries), 0.06 (with 16 spikes), -0.17 (Student t, 2.5) and 0.25 (singular
+    values of a power law, random vectors); of an 11008 x 4096 Gaussian by -1.4, and by -0.01 with
+    the aspect of the matrix. Its gradient is zero outside of the blocks, and its cosine with that
+    of the whole matrix is 0.04 or less there: for watching a layer, not for steering it.
 
     Args:
         metric: Made by :func:`spectral_metric` or :func:`norm_metric`, such as :func:`alpha`.
         key: Where the blocks lie. The same key gives the same blocks of each matrix of that shape,
             and of each matrix of a stack.
-        num_blocks: Blocks a matrix, decomposed as one batch.
+        num_blocks: Number of blocks per matrix, decomposed as one batch.
         size: Shorter side of a block, at most M.
         aspect: Longer side of a block over its shorter side, at least 1.
 
     Returns:
-        A metric: ``[..., rows, cols]`` to ``[...]``. Being no function of the eigenvalues of W, it
-        works with ``tracking="exact"``, :func:`target` and :func:`hinge`.
+        A metric: ``[..., rows, cols]`` to ``[...]``. As it is not a function of the eigenvalues of
+        W, it works with ``tracking="exact"`` only; inside :func:`target` and :func:`hinge` too.
 
     Raises:
         ValueError: If a block does not fit into the matrix, a number is out of range, or the

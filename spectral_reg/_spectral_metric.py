@@ -22,8 +22,8 @@ class SpectralMetric(Protocol):
 
     Attributes:
         of_eigenvalues: From eigenvalues ``[..., M]``, descending, to ``[...]``.
-        fraction: Share of the spectrum, from the top, that it reads with its options as they are by
-            default. The values below may be anything, such as zeros, but have to be there.
+        fraction: Share of the spectrum, from the top, that it reads with its default options. The
+            eigenvalues below may have any value, such as zero, but must be present.
         scale_free: Whether W and c W have the same value.
     """
 
@@ -59,8 +59,8 @@ def spectral_metric(
         function_of_eigenvalues: Takes eigenvalues ``[..., M]``, descending, and gives ``[...]``.
             Its keyword arguments become those of the metric.
         fraction: Share of the spectrum, from the top, that the function reads: the largest
-            M - int((1 - fraction) M), at least 3. By default what the function itself says by an
-            attribute of this name, as the estimators of alpha do, and otherwise 1.
+            M - int((1 - fraction) M), at least 3. By default the function's own attribute of this
+            name, which the estimators of alpha have, or else 1.
         scale_free: Whether W and c W have the same value. W is then first divided by a power of two
             near its largest element, so that no square of it overflows.
 
@@ -175,10 +175,10 @@ def tail_size(fraction: float, num_eigenvalues: int) -> int:
 def top_fraction(metric: Callable) -> float:
     """The share of the spectrum, from the top, that a metric or an estimator reads.
 
-    Whoever has the largest eigenvalues alone may fill up the others with zeros, to the full length
-    M: where the K that are known reach max(3, ``tail_size(top_fraction(metric), M)``), the metric
-    gives the same, with the same gradient. A whole spectrum is read where the metric does not say.
-    An option with a fraction of its own, bound by ``functools.partial``, is what counts:
+    If only the K largest eigenvalues are known, zeros may stand for the others, to the full length
+    M: the metric has the same value and gradient as long as K is at least
+    max(3, ``tail_size(top_fraction(metric), M)``). A metric that does not say reads the whole
+    spectrum. The fraction of an option bound by ``functools.partial`` takes precedence:
     ``partial(sr.alpha, estimator=sr.hill(0.1))`` reads the top tenth.
     """
     if isinstance(metric, functools.partial):
