@@ -81,9 +81,10 @@ def test_an_ensemble_is_its_runs_one_by_one(penalty, digits):
 
 
 @pytest.mark.slow
-def test_an_ensemble_of_mini_alexnets_is_its_runs_one_by_one():
+def test_an_ensemble_of_convolutional_networks_is_its_runs_one_by_one():
     dataset = data.load("digits", train_size=4, test_size=4)
-    configs = [dataclasses.replace(MINI, seed=seed) for seed in (0, 1)]
+    config = dataclasses.replace(MINI, network="lenet5", batch_size=4)
+    configs = [dataclasses.replace(config, seed=seed) for seed in (0, 1)]
     together = training.train_ensemble(configs, dataset)
     for config, member in zip(configs, together, strict=True):
         alone = training.train(config, dataset)
