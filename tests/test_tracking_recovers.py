@@ -10,7 +10,6 @@ import pytest
 from matrices import with_singular_values
 
 import spectral_reg as sr
-from spectral_reg import _tracked_norms as tracked_norms
 
 SHAPE = (96, 64)
 METRICS = {
@@ -75,21 +74,9 @@ SEQUENCES = {
 OPTIMIZERS = {"AdamW": optax.adamw(5e-2), "Muon": optax.contrib.muon(2e-2)}
 
 
-def exact(metric):
-    """By a decomposition; those of the norms share the derivative near the top, as tracked ones."""
-    if not isinstance(metric, sr.NormMetric):
-        return metric
-
-    def of_norms(W):
-        top = tracked_norms._largest(sr.eigenvalues(W)[..., : tracked_norms.KEPT])
-        return metric.of_norms(jnp.sum(W * W), top)
-
-    return of_norms
-
-
 def tracked(metric):
     transformation = sr.add_spectral_penalty(metric, 1.0, tracking="warm")
-    value_and_gradient = jax.jit(jax.value_and_grad(exact(metric)))
+    value_and_gradient = jax.jit(jax.value_and_grad(metric))
     return transformation.init, jax.jit(transformation.update), value_and_gradient
 
 
