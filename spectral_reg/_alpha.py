@@ -57,7 +57,7 @@ def hill(fraction: float = 0.5) -> Estimator:
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> eigenvalues = jnp.arange(1, 1001) ** -0.5  # density l^-3
+        >>> eigenvalues = jnp.arange(1.0, 1001) ** -0.5  # density l^-3
         >>> print(f"{sr.hill(0.5)(eigenvalues):.2f}")
         3.02
 
@@ -94,7 +94,7 @@ def smooth_hill(low: float = 0.1, high: float = 0.5) -> Estimator:
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> eigenvalues = jnp.arange(1, 1001) ** -0.5  # density l^-3
+        >>> eigenvalues = jnp.arange(1.0, 1001) ** -0.5  # density l^-3
         >>> print(f"{sr.smooth_hill()(eigenvalues):.2f}")
         3.03
 

@@ -73,7 +73,7 @@ def frozen_csn() -> Estimator:
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> eigenvalues = jnp.arange(1, 201) ** -0.5  # density l^-3
+        >>> eigenvalues = jnp.arange(1.0, 201) ** -0.5  # density l^-3
         >>> print(f"{sr.frozen_csn()(eigenvalues):.1f}")
         3.0
 
@@ -114,7 +114,7 @@ def soft_csn(temperature: float = 0.02) -> Estimator:
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> eigenvalues = jnp.arange(1, 201) ** -0.5  # density l^-3
+        >>> eigenvalues = jnp.arange(1.0, 201) ** -0.5  # density l^-3
         >>> print(f"{sr.soft_csn()(eigenvalues):.1f}")
         3.1
 

@@ -83,7 +83,7 @@ def rank_regression(fraction: float = 0.5) -> Estimator:
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> eigenvalues = (jnp.arange(1, 1001) - 0.5) ** -0.5  # density l^-3
+        >>> eigenvalues = (jnp.arange(1.0, 1001) - 0.5) ** -0.5  # density l^-3
         >>> print(f"{sr.rank_regression()(eigenvalues):.2f}")
         3.00
 
@@ -138,7 +138,7 @@ def power_law_distance(
 
     Example:
         >>> import jax.numpy as jnp, spectral_reg as sr
-        >>> singular_values = (jnp.arange(1, 101) - 0.5) ** -0.25  # density l^-3
+        >>> singular_values = (jnp.arange(1.0, 101) - 0.5) ** -0.25  # density l^-3
         >>> for alpha in (2.0, 3.0):
         ...     print(f"{sr.power_law_distance(alpha)(jnp.diag(singular_values)):.3f}")
         0.232

@@ -34,8 +34,9 @@ def main(port: str, rank: str) -> None:
             )
             for tracking in ("exact", "warm"):
                 transformation = sr.add_spectral_penalty(sr.alpha, 1.0, tracking=tracking)
-                state = jax.jit(transformation.init)(params)
-                updates, state = jax.jit(transformation.update)(zeros, state, params)
+                with jax.set_mesh(mesh):
+                    state = jax.jit(transformation.init)(params)
+                    updates, state = jax.jit(transformation.update)(zeros, state, params)
                 np.testing.assert_allclose(float(state.penalty), float(expected), rtol=1e-5)
                 for shard in updates["mlp"]["kernel"].addressable_shards:
                     error = np.linalg.norm(np.asarray(shard.data) - gradient[shard.index])
