@@ -21,9 +21,9 @@ demo: install
 test: install-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
-# One after another: they measure memory, and fill it.
+# Two at a time: some fill memory.
 test-slow: install-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 -m slow
 
 docs: install-dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

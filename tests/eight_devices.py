@@ -25,8 +25,8 @@ MATRICES = {
     "tensor": ((192, 64), ("x", "y")),
     "tensor transposed": ((64, 192), ("y", "x")),
     "replicated": ((64, 192), (None, None)),
-    # Two columns on each device, of 36 rows that 8 does not divide.
-    "uneven": ((36, 16), (None, ("x", "y"))),
+    # Three columns on each device, of 36 rows that 8 does not divide.
+    "uneven": ((36, 24), (None, ("x", "y"))),
 }
 STACKS = {
     "stack rows": ((12, 32, 96), (None, "x", None)),

@@ -34,12 +34,12 @@ def run(arguments, time_limit, flags=EIGHT_DEVICES):
 
 
 def test_on_eight_devices():
-    run(["-m", "pytest", "-q", "-x", "-m", "not slow", "tests/eight_devices.py"], 300)
+    run(["-m", "pytest", "-q", "-x", "-m", "not slow", "tests/eight_devices.py"], 900)
 
 
 @pytest.mark.slow
 def test_on_eight_devices_at_length():
-    run(["-m", "pytest", "-q", "-x", "-m", "slow", "tests/eight_devices.py"], 900)
+    run(["-m", "pytest", "-q", "-x", "-m", "slow", "tests/eight_devices.py"], 1800)
 
 
 @pytest.mark.slow
