@@ -12,9 +12,6 @@ import matplotlib
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests compile far more than they run. What this leaves out is LLVM's work on single kernels: which
-# operations a program has, and which are shared or fused, is as ever.
-jax.config.update("jax_disable_most_optimizations", True)
 matplotlib.use("Agg")
 
 DATA = Path(os.environ.get("SPECTRAL_REG_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -26,6 +23,18 @@ def strict_types():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     yield
     jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile():
+    """Tests compile far more than they run.
+
+    What this leaves out is LLVM's work on single kernels: which operations a program has, and which
+    are shared or fused, is as ever.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 @pytest.mark.slow
 def test_the_recipe_of_the_readme_gives_the_exponent_that_it_asks_for():
+    # As a user has it: what 300 steps lead to depends on the last digits.
+    jax.config.update("jax_disable_most_optimizations", False)
     example = doctest.DocTestParser().get_doctest(README.read_text("utf-8"), {}, "README", None, 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     runner.run(example, clear_globs=False)
