@@ -26,8 +26,9 @@ MAX_ITERATIONS = 40
 # Gaps below this, relative to the eigenvalue, count as this: of eigenvalues that close to those not
 # followed, it makes no difference which are followed.
 LEAST_GAP = 0.05
-# Random vectors among those followed, to find a direction that rises from nothing.
-NUM_PROBES = 2
+# The last of the followed have a little of a random direction added, from which grows what else has
+# no part in the span, such as a direction that rises from nothing.
+NUM_SEEDED, SEED = 2, 0.1
 # How far the largest eigenvalue may move between two steps of training before the vectors count as
 # those of another matrix. They may be exact eigenvectors of this one too, but not of its largest
 # eigenvalues, and then no residual shows it.
@@ -85,10 +86,11 @@ def num_followed(num_tail: int, size: int) -> int:
 def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Tail]:
     r"""The largest eigenvalues of W^T W from the singular vectors of a slightly different W.
 
-    Rayleigh and Ritz on the span of V, and for the next step one power iteration of it:
+    Rayleigh and Ritz on the span of V, and for the next step one power iteration of it, shifted by
+    half of the least Ritz value, which is the more selective and safe for any spectrum:
 
     .. math:: (W V)^T W V = R \Theta R^T, \quad u_i = V r_i, \quad
-        V \leftarrow \mathrm{orth}(W^T W V R \Theta^{-1})
+        V \leftarrow \mathrm{orth}((W^T W - \theta_K / 2) V R)
 
     The residual of u_i says what the span lacks of it; where that is too much, the iteration
     continues with the same W. Where nothing is known yet, or the largest eigenvalue is far from its
@@ -196,16 +198,17 @@ def _improve(
     shifts = jnp.mean(jnp.where(zero, 0, residuals / (gaps * tail)), axis=-1)
     spread = jnp.maximum(jnp.log(tail[..., 0] / tail[..., -1]), LEAST_GAP)
     error = jnp.maximum(angles / MAX_ANGLE, shifts / (MAX_ERROR * spread))
-    return _orthonormal(_with_probes(normalized(XU))), U, values, error, S[..., 0, 0]
+    shift = jnp.maximum(border, 0)[..., None, :] / 2
+    columns = normalized(XU - shift * U)
+    return _orthonormal(_seeded(columns)), U, values, error, S[..., 0, 0]
 
 
-def _with_probes(columns: jax.Array) -> jax.Array:
-    """Random vectors in place of the last columns, orthogonal to the others."""
-    probes = jax.random.normal(jax.random.key(1), (columns.shape[-2], NUM_PROBES), columns.dtype)
-    probes = jnp.broadcast_to(probes, (*columns.shape[:-1], NUM_PROBES))
-    kept = columns[..., :-NUM_PROBES]
-    probes = probes - product(kept, product(transpose(kept), probes))
-    return jnp.concatenate([kept, normalized(probes)], axis=-1)
+def _seeded(columns: jax.Array) -> jax.Array:
+    """The columns, of which the last have a little of a random direction."""
+    shape = (columns.shape[-2], NUM_SEEDED)
+    seeds = SEED * normalized(jax.random.normal(jax.random.key(1), shape, columns.dtype))
+    last = columns[..., -NUM_SEEDED:] + jnp.broadcast_to(seeds, (*columns.shape[:-2], *shape))
+    return jnp.concatenate([columns[..., :-NUM_SEEDED], normalized(last)], axis=-1)
 
 
 def _orthonormal(columns: jax.Array) -> jax.Array:

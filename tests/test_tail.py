@@ -91,6 +91,48 @@ def test_finds_what_rises_from_nothing():
         assert state.penalty == pytest.approx(100, rel=1e-3)
 
 
+def test_finds_what_rises_where_the_span_has_no_part():
+    # Two blocks: all that are followed are of the first one, until the other rises.
+    first, second = heavy((80, 40), 1), 0.1 * heavy((80, 40), 2)
+    metric = sr.spectral_metric(lambda eigenvalues: eigenvalues[..., 3], fraction=0.05)
+
+    def trees():
+        for step in range(70):
+            W = np.zeros((160, 80))
+            W[:80, :40], W[80:, 40:] = first, second * (1 + 0.1 * max(step - 20, 0))
+            yield {"fc": {"kernel": jnp.asarray(W, jnp.float32)}}
+
+    for params, (_, state) in zip(trees(), run(metric, trees(), tracking="tail"), strict=True):
+        assert state.penalty == pytest.approx(float(metric(params["fc"]["kernel"])), rel=1e-3)
+
+
+def test_fewer_than_three_eigenvalues_are_followed_as_three():
+    metric = sr.power_law_distance(2.5, fraction=0.01)
+    params = {"fc": {"kernel": jnp.asarray(heavy((60, 48)), jnp.float32)}}
+    ((gradient, state),) = run(metric, [params], tracking="tail")
+    value, exact = jax.value_and_grad(metric)(params["fc"]["kernel"])
+    assert tail_of(state).vectors.shape == (48, 3 + 8)
+    assert state.penalty == pytest.approx(float(value), rel=1e-2, abs=1e-5)
+    assert cosine(gradient, exact) > 0.99
+
+
+def frobenius(W):
+    return jnp.sum(W * W, axis=(-2, -1))
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "words"),
+    [
+        (frobenius, {}, "the metric frobenius is a plain function of matrices; expected one"),
+        (TENTH["hill"], {"conv": sr.conv_operator(4, 4)}, "whose spectrum is not tracked"),
+        (sr.spectral_metric(lambda eigenvalues: eigenvalues[..., 0]), {}, "reads the whole"),
+    ],
+)
+def test_what_a_tail_cannot_be_is_refused(metric, options, words):
+    with pytest.raises(ValueError, match=words):
+        sr.add_spectral_penalty(metric, 1.0, tracking="tail", **options)
+
+
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
 def test_too_much_of_a_small_matrix_is_decomposed(shape):
     params = {"fc": {"kernel": jnp.asarray(heavy(shape), jnp.float32)}}
