@@ -26,7 +26,7 @@ class SpectralPenaltyState(NamedTuple):
     """State of :func:`add_spectral_penalty`.
 
     For float32 weights ``[..., N, M]``, M <= N, each of the numbers listed here takes 4 bytes per
-    matrix.
+    matrix; with ``state_dtype="bfloat16"``, those of the gradient and of the vectors take 2.
 
     Attributes:
         count: Steps taken.
@@ -62,13 +62,14 @@ def is_hidden(params: PyTree) -> bool:
     return any(isinstance(node, optax.MaskedNode) for node in nodes)
 
 
-def zeros_where(params: PyTree, names: Iterable[str]) -> PyTree:
-    """Zeros like the named leaves, and nothing for the others."""
+def zeros_where(params: PyTree, names: Iterable[str], dtype: Any = None) -> PyTree:
+    """Zeros like the named leaves, of their own type or another, and nothing for the others."""
     names = {*names}
-    return jax.tree.map_with_path(
-        lambda path, leaf: jnp.zeros_like(leaf) if path_name(path) in names else optax.MaskedNode(),
-        params,
-    )
+
+    def zeros(path: tuple[Any, ...], leaf: jax.Array) -> Any:
+        return jnp.zeros_like(leaf, dtype) if path_name(path) in names else optax.MaskedNode()
+
+    return jax.tree.map_with_path(zeros, params)
 
 
 def zeros_of(function: Callable[..., Result], leaves: Mapping[str, Any]) -> Result:

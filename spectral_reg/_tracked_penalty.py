@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._axes_argument import Axes
 from ._layers import Conv, Layer, pool, read_layers
@@ -17,8 +18,8 @@ from ._spectral_metric import (
     tail_size,
     top_fraction,
 )
-from ._tail import no_tail, tracked_tail
-from ._tracked_norms import no_top_vectors, tracked_norms
+from ._tail import Tail, no_tail, tracked_tail
+from ._tracked_norms import TopVectors, no_top_vectors, tracked_norms
 from ._tracking import no_vectors, tracked_eigenvalues
 
 Vectors = dict[str, Any]  # arrays, TopVectors or Tail
@@ -35,9 +36,17 @@ def check_tail(metric: Metric) -> None:
 
 
 def no_tracking(
-    leaves: dict[str, jax.Array], metric: Metric, conv: Conv, axes: Axes, tracking: str = "warm"
+    leaves: dict[str, jax.Array],
+    metric: Metric,
+    conv: Conv,
+    axes: Axes,
+    tracking: str = "warm",
+    dtype: Any = None,
 ) -> Vectors:
-    """What tracking begins with, by path: zeros, from which it starts by itself."""
+    """What tracking begins with, by path: zeros, from which it starts by itself.
+
+    The vectors stay of the type that they have here: that of the decomposition, or ``dtype``.
+    """
     metric = resolved(metric)
 
     def start(layer: Layer) -> Any:
@@ -47,7 +56,10 @@ def no_tracking(
             return no_tail(layer.weight, _num_tail(layer, metric, conv))
         return no_vectors(layer.weight)
 
-    return {name: start(layer) for name, layer in _layers(leaves, conv, axes).items()}
+    nothing = {name: start(layer) for name, layer in _layers(leaves, conv, axes).items()}
+    if dtype is None:
+        return nothing
+    return {name: _with_vectors_of(followed, dtype) for name, followed in nothing.items()}
 
 
 def tracked_values(
@@ -64,8 +76,9 @@ def tracked_values(
     followed: Vectors = {}
     for name, layer in _layers(leaves, conv, axes).items():
         W, num_batch = layer.weight, layer.num_batch
+        last = _with_vectors_of(vectors[name], np.promote_types(W.dtype, jnp.float32))
         if isinstance(metric, NormMetric):
-            squared_norm, top, followed[name] = tracked_norms(W, vectors[name])
+            squared_norm, top, followed[name] = tracked_norms(W, last)
             if _is_pooled(layer, conv):
                 squared_norm = jnp.sum(pool(squared_norm, num_batch), axis=-1)
                 top = pool(top, num_batch)[..., 0]
@@ -74,14 +87,27 @@ def tracked_values(
         else:
             if tracking == "tail":
                 num_tail = _num_tail(layer, metric, conv)
-                spectrum, followed[name] = tracked_tail(W, vectors[name], num_tail)
+                spectrum, followed[name] = tracked_tail(W, last, num_tail)
             else:
-                spectrum, followed[name] = tracked_eigenvalues(W, vectors[name])
+                spectrum, followed[name] = tracked_eigenvalues(W, last)
             if _is_pooled(layer, conv):
                 spectrum = pool(spectrum, num_batch)
             with in_layer(name):
                 values[name] = function_of_eigenvalues(metric)(spectrum)
+        followed[name] = _with_vectors_of(followed[name], _vectors_of(vectors[name]).dtype)
     return values, followed
+
+
+def _vectors_of(followed: Any) -> jax.Array:
+    return followed.vectors if isinstance(followed, (Tail, TopVectors)) else followed
+
+
+def _with_vectors_of(followed: Any, dtype: Any) -> Any:
+    """The same in another type, but for the numbers beside the vectors."""
+    vectors = _vectors_of(followed).astype(dtype)
+    return (
+        followed._replace(vectors=vectors) if isinstance(followed, (Tail, TopVectors)) else vectors
+    )
 
 
 def _is_pooled(layer: Layer, conv: Conv) -> bool:

@@ -52,6 +52,7 @@ def add_spectral_penalty(
     axes: Axes = None,
     every: int | jax.Array = 1,
     tracking: str = "exact",
+    state_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Adds the gradient of a spectral penalty to the updates.
 
@@ -96,6 +97,10 @@ def add_spectral_penalty(
             behind: one step later alpha was off by up to 0.05 and the cosine 0.988 or more, four
             steps later 0.21 and 0.978.
 
+        state_dtype: Of the vectors and of a held gradient, such as ``"bfloat16"``, which takes half
+            of the memory. By default the vectors have the type of the decomposition, float32 or
+            wider, and a held gradient that of its weight.
+
     Returns:
         The transformation; ``update`` needs ``params``. Its state holds the last value of the
         penalty and of each layer (:class:`SpectralPenaltyState`). Where ``optax.masked`` or
@@ -103,7 +108,8 @@ def add_spectral_penalty(
         it leaves of which none is a matrix.
 
     Raises:
-        TypeError: If the metric is not a function or the strength not a number.
+        TypeError: If the metric is not a function, the strength not a number or ``state_dtype`` not
+            a floating-point type.
         ValueError: If the strength is not finite, ``every`` < 1, ``conv`` or ``tracking`` is
             unknown or they do not go together. ``init`` and ``update`` raise as
             :func:`spectral_penalty` does, and if a pattern of the strength matches no leaf, a leaf
@@ -131,6 +137,10 @@ def add_spectral_penalty(
     every = check_every(every)
     if tracking not in ("exact", "warm", "tail"):
         raise ValueError(f"tracking is {tracking!r}; expected exact, warm or tail")
+    if state_dtype is not None and not jnp.issubdtype(jnp.dtype(state_dtype), jnp.floating):
+        raise TypeError(
+            f"state_dtype is {state_dtype!r}; expected a floating-point type, such as 'bfloat16'"
+        )
     is_tracked = tracking != "exact"
     if is_tracked and isinstance(conv, ConvOperator):
         raise ValueError(
@@ -147,7 +157,9 @@ def add_spectral_penalty(
     is_held = not is_cheap and (isinstance(every, jax.Array) or every > 1)
 
     def start(leaves: Leaves, axes: ResolvedAxes) -> Vectors:
-        return no_tracking(leaves, metric, conv, axes, tracking) if leaves and is_tracked else {}
+        if not (leaves and is_tracked):
+            return {}
+        return no_tracking(leaves, metric, conv, axes, tracking, state_dtype)
 
     follow = partial(follow_layers, metric=metric, conv=conv, tracking=tracking)
 
@@ -174,7 +186,9 @@ def add_spectral_penalty(
             count=jnp.zeros((), jnp.int32),
             penalty=penalty,
             values={name_of_metric: values},
-            gradient=zeros_where(params, by_source(leaves)) if is_held else optax.MaskedNode(),
+            gradient=zeros_where(params, by_source(leaves), state_dtype)
+            if is_held
+            else optax.MaskedNode(),
             vectors=vectors,
         )
 
@@ -212,7 +226,9 @@ def add_spectral_penalty(
             due = state.count % every == 0
 
             def recompute_where_due() -> tuple[jax.Array, dict[str, Leaves], Leaves, Vectors]:
-                return jax.tree.map(lambda new, old: jnp.where(due, new, old), recompute(), held)
+                return jax.tree.map(
+                    lambda new, old: jnp.where(due, new.astype(old.dtype), old), recompute(), held
+                )
 
             penalty, values, gradient, vectors = jax.lax.cond(
                 anywhere(due), recompute_where_due, lambda: held

@@ -62,6 +62,19 @@ def test_follows_the_exact_penalty(name):
     assert last.error < 1
 
 
+@pytest.mark.parametrize(
+    ("metric", "tracking"),
+    [(TENTH["hill"], "tail"), (sr.alpha, "warm"), (sr.spectral_norm, "warm")],
+)
+def test_vectors_in_bfloat16(metric, tracking):
+    trees = list(drift((240, 160), 8))
+    exact = run(metric, trees)
+    tracked = run(metric, trees, tracking=tracking, state_dtype="bfloat16")
+    for (gradient, state), (followed, own) in zip(exact, tracked, strict=True):
+        assert own.penalty == pytest.approx(float(state.penalty), rel=2e-3)
+        assert cosine(gradient, followed) > 0.99
+
+
 def test_starts_and_starts_again_by_itself():
     first, other = (
         {"fc": {"kernel": jnp.asarray(heavy((96, 80), s), jnp.float32)}} for s in (0, 9)
