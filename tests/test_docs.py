@@ -95,9 +95,10 @@ def test_the_citation_is_of_this_version():
 
 
 def test_there_are_tutorials():
-    assert {"penalty", "phases", "compare"} <= set(TUTORIALS)
+    assert {"penalty", "phases", "compare", "watch"} <= set(TUTORIALS)
 
 
+@pytest.mark.usefixtures("promoted_types")  # tutorials run Optax's own optimizers
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_tutorials_run(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--smoke"])
