@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from examples.claims.engine import Measures, Task
-from examples.claims.language import as_they_are, nothing
+from examples.claims.engine import Measures, Task, as_they_are, nothing
 from examples.training import data as images
 from examples.training.data import NUM_CLASSES
 

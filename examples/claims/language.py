@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from examples.claims.engine import Measures, Task
+from examples.claims.engine import Measures, Task, as_they_are, nothing
 from examples.training import language_model
 
 # Of the text, from its end: the last tenth for judging, the one before it for tuning.
 NUM_PARTS = 10
 WINDOWS_AT_ONCE = 32
+SMOKE: dict[str, Any] = {"width": 8, "num_blocks": 1, "context": 8, "batch_size": 2}
+SMALL: dict[str, Any] = {"width": 32, "num_blocks": 2, "context": 32, "batch_size": 8}
 
 
 def task(
@@ -79,19 +81,3 @@ def task(
         }
 
     return Task(data, initial, as_they_are, batch, loss, watched or nothing, judge)
-
-
-def nothing(*args: Any) -> Measures:
-    """Watches nothing."""
-    del args
-    return {}
-
-
-def as_they_are(data: Any, key: jax.Array) -> Any:
-    """The same data for all runs."""
-    del key
-    return data
-
-
-SMOKE: dict[str, Any] = {"width": 8, "num_blocks": 1, "context": 8, "batch_size": 2}
-SMALL: dict[str, Any] = {"width": 32, "num_blocks": 2, "context": 32, "batch_size": 8}

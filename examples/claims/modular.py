@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from examples.claims.engine import Measures, Task
+from examples.claims.engine import Measures, Task, nothing
 from examples.claims.images import Params, cross_entropy, dense_layers, logits_of
-from examples.claims.language import nothing
 
 
 def task(*, prime: int = 97, share: float = 0.5, width: int = 128, batch_size: int = 512) -> Task:
