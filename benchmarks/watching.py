@@ -73,11 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=20, help="a block; a multiple of every=n")
+    parser.add_argument("--last", nargs="+", choices=LAST, default=[*LAST])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     options = parser.parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
     for network in options.networks:
-        runs = {name: NETWORKS[network](last) for name, last in LAST.items()}
+        names = dict.fromkeys(["plain", *options.last])
+        runs = {name: NETWORKS[network](LAST[name]) for name in names}
         seconds = in_turns(runs, options.rounds, options.steps)
         for name, times in seconds.items():
             low, middle, high = np.quantile(times / seconds["plain"], (0.25, 0.5, 0.75))

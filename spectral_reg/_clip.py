@@ -43,7 +43,8 @@ def clipped_along_top(
 ) -> tuple[jax.Array, TopVectors]:
     """What :func:`clipped` gives, by the few vectors that are followed from the step before.
 
-    Where as many are above the bound as are followed there may be more, and it is decomposed.
+    Where as many are next to the bound as are followed there may be more, and it is decomposed: of
+    a cluster that is cut at every step the few vectors find only some.
     """
     most = bound**2
     near = (1 - CLUSTER) * most
