@@ -46,8 +46,8 @@ def _tuning(measured: Measured) -> np.ndarray:
 
 CLAIM = Claim(
     title="Grokking of sums modulo 97",
-    source="Power et al. 2022 (weight decay); Prakash and Martin 2025 (alpha, and below 2)",
-    published="weight decay brings generalization forward most of all that they tried",
+    source="Power et al. 2022; Prakash and Martin 2025 (alpha below 2 as an alarm)",
+    published="weight decay improves generalization most of what Power et al. tried",
     statistic="share of the budget until 95 % of the hidden sums are right, 1 where never",
     higher=False,
     make_task=lambda options, folder: modular.task(**options),

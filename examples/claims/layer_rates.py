@@ -74,8 +74,9 @@ def _arms(name: str, program: Program, text: str) -> dict[str, Arm]:
 
 CLAIM = Claim(
     title="Layer-wise rates and decays from the tails of the spectra",
-    source="Zhou et al. 2023 (TempBalance); He et al. 2026 (LLR); He et al. 2025 (AlphaDecay)",
-    published="AlphaDecay: perplexity of LLaMa-60M 32.6 against 33.0; LLR: 1.5 times faster",
+    source="Zhou et al. 2023 (TempBalance); He et al. 2025, arXiv 2506.14562 (AlphaDecay); "
+    "He et al. 2026 (LLR)",
+    published="AlphaDecay: a better perplexity than uniform decay, from 60M to 1B parameters",
     statistic="loss on the test text, nats a byte, after the last step",
     higher=False,
     make_task=lambda options, folder: language.task(**options),

@@ -106,8 +106,9 @@ def _late(measured: Measured) -> np.ndarray:
 
 CLAIM = Claim(
     title="Plasticity: random labels that change",
-    source="Lewandowski et al. 2024",
-    published="spectral regularization keeps trainability where L2 and L2 to the start lose some",
+    source="Lewandowski et al. 2025, arXiv 2406.06811",
+    published="keeping each largest singular value close to 1 sustains trainability, and is less "
+    "sensitive to hyperparameters",
     statistic="accuracy at the end of a task on its labels, mean over the second half of the tasks",
     higher=True,
     make_task=_make_task,

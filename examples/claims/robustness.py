@@ -75,8 +75,8 @@ def _arms() -> dict[str, Arm]:
 
 CLAIM = Claim(
     title="Robustness to small changes of the images",
-    source="Yoshida and Miyato 2017; Cisse et al. 2017 (small singular values, small Lipschitz)",
-    published="smaller errors under adversarial changes at about the same clean accuracy",
+    source="Yoshida and Miyato 2017; Cisse et al. 2017 (Parseval networks)",
+    published="less sensitivity to perturbations, more robustness to adversarial examples",
     statistic=f"accuracy on test images changed by {RADIUS} in the Euclidean norm (PGD, 20 steps), "
     "among settings within 0.5 % of the best clean accuracy",
     higher=True,

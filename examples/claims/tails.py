@@ -40,8 +40,8 @@ def _arms() -> dict[str, Arm]:
 
 CLAIM = Claim(
     title="A power-law tail in the weights of a language model",
-    source="Martin and Mahoney 2021 (alpha from 2 to 4 marks well-trained layers)",
-    published="correlation of alpha with test accuracy over published models; no trained penalty",
+    source="Xiao et al. 2023 (heavy-tailed regularization), arXiv 2304.02911",
+    published="better generalization than conventional regularization",
     statistic="loss on the test text, nats a byte, after the last step",
     higher=False,
     make_task=lambda options, folder: language.task(**options),
