@@ -62,10 +62,23 @@ def tasks():
     return task_of
 
 
-def test_cells_resume_and_tell_what_is_missing(tmp_path, monkeypatch):
+@pytest.fixture
+def two_arms(monkeypatch):
+    """The claim on noisy labels, with its first two arms alone."""
     claim = CLAIMS["label-noise"]
     arms = {name: claim.arms[name] for name in ("adam", "l2")}
     monkeypatch.setitem(CLAIMS, "label-noise", claim._replace(arms=arms))
+    return arms
+
+
+def fake_trials(task, program, budget, settings, seeds):
+    """Numbers that follow from the settings and the seeds."""
+    value = np.asarray(settings["rate"], np.float64) + np.asarray(seeds)
+    return dict.fromkeys(("loss", "validation", "test", "train"), value)
+
+
+def test_cells_resume_and_tell_what_is_missing(two_arms, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "run_trials", fake_trials)
     told = []
     nothing = runner.find("label-noise", "smoke", tmp_path)
     assert nothing.missing == ("adam tune", "l2 tune")
@@ -82,15 +95,23 @@ def test_cells_resume_and_tell_what_is_missing(tmp_path, monkeypatch):
     assert runner.find("label-noise", "smoke", tmp_path).missing == ("l2 judge",)
 
 
-def test_a_program_that_fails_stops_no_other(tmp_path, monkeypatch):
-    claim = CLAIMS["label-noise"]
-    arms = {name: claim.arms[name] for name in ("adam", "l2")}
-    monkeypatch.setitem(CLAIMS, "label-noise", claim._replace(arms=arms))
+@pytest.mark.slow
+def test_a_claim_runs_and_gives_the_same_again(two_arms, tmp_path):
+    first, second = (
+        runner.complete("label-noise", "smoke", tmp_path / name, told=lambda line: None)
+        for name in ("first", "second")
+    )
+    for arm in two_arms:
+        for name, values in first.judged[arm].measured.items():
+            np.testing.assert_array_equal(values, second.judged[arm].measured[name])
+        assert np.ptp(first.judged[arm].measured["loss"]) > 0
 
+
+def test_a_program_that_fails_stops_no_other(two_arms, tmp_path, monkeypatch):
     def run(task, program, *rest):
-        if program is arms["adam"].program:
+        if program is two_arms["adam"].program:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
-        return {name: np.zeros(2) for name in ("loss", "validation", "test", "train")}
+        return fake_trials(task, program, *rest)
 
     monkeypatch.setattr(runner, "run_trials", run)
     told = []
@@ -154,6 +175,7 @@ def test_interval_and_correction():
         statistics.interval(values[:1])
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_norms_of_the_one_that_goes_along(tasks):
     shown = tasks("label-noise")._replace(judged=lambda data, params: sr.layer_norms(params))
     decayed, free = optimizers.adamw(before=optimizers.l2), optimizers.adamw()
