@@ -32,10 +32,10 @@ ASKED: Mapping[str, Mapping[str, tuple[str, float]]] = {
     "small": {
         "RANDOM_LIKE": ("", 0.0),
         "BLEEDING_OUT": ("log_stable_rank", 0.0025),
-        "BULK_SPIKES": ("power_law_3_top_5", 1.0),
-        "BULK_DECAY": ("power_law_3_top_25", 3.0),
+        "BULK_SPIKES": ("log_stable_rank", 0.01),
+        "BULK_DECAY": ("power_law_3_top_10", 3.0),
         "HEAVY_TAILED": ("power_law_3", 10.0),
-        "RANK_COLLAPSE": ("nuclear_norm", 0.02),
+        "RANK_COLLAPSE": ("l2", 0.02),
     },
     "smoke": {
         "RANDOM_LIKE": ("", 0.0),
