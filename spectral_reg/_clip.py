@@ -7,10 +7,13 @@ from . import _sharding as sharding
 from ._algebra import product, transpose
 from ._eigenvalues import gram, singular_vectors
 from ._stacks import anywhere
-from ._tracked_norms import CLUSTER, FOLLOWED, TopVectors, climb_to_top
+from ._tracked_norms import FOLLOWED, TopVectors, climb_to_top
 
 # Relative residual past which a vector above the bound is not clipped yet.
 MAX_ERROR = 0.01
+# Eigenvalues that count as next to the bound, relative to its square: with those above it alone,
+# the largest singular value of a small language model came to 1.002 times the bound.
+NEAR = 0.02
 # Odd quintics a s + b s^3 + c s^5, one after the other, take every s in [0.0007, 1] to 1, each the
 # best there is for what the one before leaves; the last is Pade's.
 SIGN = (
@@ -47,7 +50,7 @@ def clipped_along_top(
     a cluster that is cut at every step the few vectors find only some.
     """
     most = bound**2
-    near = (1 - CLUSTER) * most
+    near = (1 - NEAR) * most
     best, values, left = climb_to_top(W, last, above=near, max_error=MAX_ERROR)
     is_many = values[..., min(FOLLOWED, values.shape[-1]) - 1] > near
     W = jax.lax.cond(
