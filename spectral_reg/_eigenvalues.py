@@ -152,7 +152,7 @@ def _along_backward(
 ) -> tuple[jax.Array, None, None]:
     W, V = saved
     # JAX's gradient of |z|^2 is 2 conj(z).
-    W, weighted = W.conj(), V.conj() * cotangent[..., None, :]
+    W, weighted = W.conj(), V.conj() * cotangent[..., None, :].astype(V.dtype)
     if sharding.mesh_of(W) is not None:
         return 2 * sharding.times(W, weighted, V), None, None
     # 2 W (V diag(g) V^T): one product with W, where (W V) diag(g) V^T would need two.

@@ -17,6 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("promoted_types")
 def test_the_recipe_of_the_readme_gives_the_exponent_that_it_asks_for():
     # As a user has it: what 300 steps lead to depends on the last digits.
     jax.config.update("jax_disable_most_optimizations", False)
