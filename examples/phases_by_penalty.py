@@ -35,7 +35,7 @@ ASKED: Mapping[str, Mapping[str, tuple[str, float]]] = {
         "BULK_SPIKES": ("log_stable_rank", 0.01),
         "BULK_DECAY": ("power_law_3_top_10", 3.0),
         "HEAVY_TAILED": ("power_law_3", 10.0),
-        "RANK_COLLAPSE": ("l2", 0.02),
+        "RANK_COLLAPSE": ("nuclear_norm", 0.018),
     },
     "smoke": {
         "RANDOM_LIKE": ("", 0.0),
@@ -101,7 +101,9 @@ def present(finished: command.Finished) -> Sequence[Path]:
     Console().print(printed)
     shown = [(_panel(group.config), group.rows[0].layers[LAYER]) for group in measured.values()]
     folder = finished.folder
-    figure = figures.spectra(shown, f"{LAYER.upper()}, {title}", name=LAYER.upper())
+    figure = figures.spectra(
+        shown, f"{LAYER.upper()}, {title}", name=LAYER.upper(), shared_axes=False
+    )
     cells = list(finished.cells.values())
     path = report.write(folder / "results.md", title, [printed], cells, finished.command)
     return [figures.save(figure, folder / "spectra.png"), path]

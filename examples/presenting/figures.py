@@ -124,26 +124,40 @@ def spectrum(axes: Axes, layer: Layer, title: str, limits: tuple[float, float]) 
         axis.set_minor_formatter(NullFormatter())
 
 
-def spectra(layers: Sequence[tuple[str, Layer]], title: str, *, name: str = "FC1") -> Figure:
+def _limits(layers: Sequence[Layer]) -> tuple[float, float]:
+    """Where the axis of the eigenvalues begins and ends."""
+    finite = [layer.eigenvalues for layer in layers if layer.fits]
+    every = np.concatenate(finite) if finite else np.ones(1)
+    # A collapsed layer's zeros would leave the others a corner of their panels.
+    smallest = max(every[every > 0].min(), every.max() * 1e-5)
+    return smallest / 1.1, every.max() * 1.1
+
+
+def spectra(
+    layers: Sequence[tuple[str, Layer]],
+    title: str,
+    *,
+    name: str = "FC1",
+    shared_axes: bool = True,
+) -> Figure:
     """Draws spectra side by side, with their fits (the paper's Figure 5).
 
     Args:
         layers: The title of each panel, and what it shows.
         title: What was trained.
         name: Of the layer.
+        shared_axes: Whether all panels have the same axes, or each its own.
     """
-    finite = [layer.eigenvalues for _, layer in layers if layer.fits]
-    every = np.concatenate(finite) if finite else np.ones(1)
-    # A collapsed layer's zeros would leave the others a corner of their panels.
-    smallest = max(every[every > 0].min(), every.max() * 1e-5)
-    limits = (smallest / 1.1, every.max() * 1.1)
+    limits = _limits([layer for _, layer in layers])
     num_columns = 3
     num_rows = -(-len(layers) // num_columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 0.9 + 2.4 * num_rows), layout="constrained")
-        grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+        grid = figure.subplots(
+            num_rows, num_columns, sharex=shared_axes, sharey=shared_axes, squeeze=False
+        )
         for axes, (panel, layer) in zip(grid.flat, layers, strict=False):
-            spectrum(axes, layer, panel, limits)
+            spectrum(axes, layer, panel, limits if shared_axes else _limits([layer]))
             axes.tick_params(labelbottom=True)
         for axes in grid[:, 0]:
             axes.set_ylabel("density")
