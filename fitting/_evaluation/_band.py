@@ -4,6 +4,8 @@ LAPACK's way to three diagonals reads all that is left of the matrix again for e
 memory. Here it is read twice for each :data:`BAND` columns, and the band takes little from there.
 """
 
+import ctypes
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +25,6 @@ def eigenvalues_by_band(lower: Floats) -> Floats:
     References:
         Bischof, Lang and Sun, A framework for symmetric band reduction, ACM TOMS 26 (2000).
     """
-    from scipy.linalg import eigvals_banded
-
     for start in range(BAND, len(lower) - 1, BAND):
         panel, rest = lower[start:, start - BAND : start], lower[start:, start:]
         V, T, R = _reflect(panel)
@@ -34,7 +34,31 @@ def eigenvalues_by_band(lower: Floats) -> Floats:
     diagonals = [
         np.pad(lower.diagonal(-below), (0, below)) for below in range(min(BAND + 1, len(lower)))
     ]
-    values: Floats = eigvals_banded(np.array(diagonals), lower=True, check_finite=False)
+    return _of_band(np.array(diagonals, order="F"))
+
+
+def _of_band(diagonals: Floats) -> Floats:
+    """Of a matrix of diagonals ``[below, column]`` in column-major order, which are overwritten.
+
+    SciPy's eigvals_banded holds Python's lock all the while, and other threads wait for it.
+    """
+    from numba.extending import get_cython_function_address
+
+    address = get_cython_function_address("scipy.linalg.cython_lapack", "dsbevd")
+    dsbevd = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 14)(address)
+    height, size = diagonals.shape
+    values, vectors, work = np.empty(size), np.empty(1), np.empty(2 * size)
+    unused, info = ctypes.c_int(0), ctypes.c_int(0)
+    one, below, order = ctypes.c_int(1), ctypes.c_int(height - 1), ctypes.c_int(size)
+    stride, length = ctypes.c_int(height), ctypes.c_int(len(work))
+    dsbevd(
+        *(b"N", b"L", ctypes.byref(order), ctypes.byref(below)),
+        *(diagonals.ctypes.data, ctypes.byref(stride), values.ctypes.data),
+        *(vectors.ctypes.data, ctypes.byref(one), work.ctypes.data, ctypes.byref(length)),
+        *(ctypes.byref(unused), ctypes.byref(one), ctypes.byref(info)),
+    )
+    if info.value:
+        raise np.linalg.LinAlgError(f"the eigenvalues of a band did not converge: {info.value}")
     return values
 
 

@@ -64,7 +64,7 @@ def bytes_held(shape: tuple[int, int], num_matrices: int) -> int:
     size, short = shape[0] * shape[1], min(shape)
     if short < GRAM_SIDE and 8 * size * num_matrices <= BATCH_BYTES:
         return 2 * 8 * size * num_matrices
-    return 8 * short**2 + min(8 * size, BLOCK_BYTES)
+    return 2 * 8 * short**2 + min(8 * size, BLOCK_BYTES)
 
 
 def _large(matrix: np.ndarray, *, accelerator: bool) -> Floats:
@@ -100,20 +100,20 @@ def _scale(tall: np.ndarray) -> float:
 def _gram_eigenvalues(blocks: Iterable[np.ndarray], scale: float, num_cols: int) -> Floats | None:
     """Ascending, of the sum of block^T block / scale^2; None where an entry is not finite."""
     import scipy.linalg
-    from scipy.linalg.blas import dsyrk
 
-    gram = np.zeros((num_cols, num_cols), order="F")
+    gram = np.zeros((num_cols, num_cols))
     for block in map(to_float64, blocks):
         if scale != 1:
             block /= scale
-        dsyrk(1.0, block.T, beta=1.0, c=gram, overwrite_c=True)  # the upper triangle
+        # NumPy computes one triangle of it, and unlike SciPy's dsyrk lets other threads go on.
+        gram += block.T @ block
     # An entry that is not finite makes the square of its column's norm so.
     if not np.isfinite(gram.diagonal()).all():
         return None
     if num_cols >= BAND_SIDE:
-        return eigenvalues_by_band(gram.T)
+        return eigenvalues_by_band(gram)
     values: Floats = scipy.linalg.eigh(
-        gram, eigvals_only=True, lower=False, overwrite_a=True, check_finite=False
+        gram.T, eigvals_only=True, lower=False, overwrite_a=True, check_finite=False
     )
     return values
 
