@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 import spectral_reg as sr
-from benchmarks.turns import Run, in_turns, timed
+from benchmarks.turns import Run, in_turns, timed, told
 from examples.training.language_model import batch_of, initial, make_step, texts
 
 # Rates that carry the largest singular value past four times the bound in 1,000 steps.
@@ -105,12 +105,7 @@ def main() -> None:
             runs[cap or "none"] = prepare(name, cap, params, state)
         seconds = in_turns(runs, options.rounds, 4)
         for cap, times in seconds.items():
-            low, middle, high = np.quantile(times / seconds["none"], (0.25, 0.5, 0.75))
-            print(
-                f"{name}, cap {cap:6}: {np.median(times) * 1e3:7.1f} ms a step, ratio {middle:.3f} "
-                f"({low:.3f} to {high:.3f})",
-                flush=True,
-            )
+            print(f"{name}, cap {cap:6}: {told(times, seconds['none'])}", flush=True)
 
 
 if __name__ == "__main__":

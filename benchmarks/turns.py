@@ -34,3 +34,10 @@ def in_turns(runs: Mapping[str, Run], rounds: int, steps: int) -> dict[str, np.n
                 seconds[name].append(run(steps))
                 bar.update()
     return {name: np.array(times) for name, times in seconds.items()}
+
+
+def told(seconds: np.ndarray, base: np.ndarray) -> str:
+    """The median of a step, its ratio to another's in the same rounds, and that one's quartiles."""
+    low, middle, high = np.quantile(seconds / base, (0.25, 0.5, 0.75))
+    median = np.median(seconds) * 1e3
+    return f"{median:8.1f} ms a step, ratio {middle:.3f} ({low:.3f} to {high:.3f})"

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import spectral_reg as sr
-from benchmarks.turns import Run, in_turns, timed
+from benchmarks.turns import Run, in_turns, timed, told
 from examples.training import data, language_model
 from examples.training.config import Config
 from examples.training.steps import State, initial, make_step
@@ -82,12 +82,7 @@ def main() -> None:
         runs = {name: NETWORKS[network](LAST[name]) for name in names}
         seconds = in_turns(runs, options.rounds, options.steps)
         for name, times in seconds.items():
-            low, middle, high = np.quantile(times / seconds["plain"], (0.25, 0.5, 0.75))
-            print(
-                f"{network:21} {name:29} {np.median(times) * 1e3:8.1f} ms a step, ratio "
-                f"{middle:.3f} ({low:.3f} to {high:.3f})",
-                flush=True,
-            )
+            print(f"{network:21} {name:29} {told(times, seconds['plain'])}", flush=True)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def cap_spectral_norm(
     Cost: with ``"warm"``, two passes over each weight, and the decomposition of its Gram matrix
     where many singular values are at the bound. While many weights of the small language model
     were at it, a step of AdamW on 1,024 bytes took 1.11 times as long (quartiles 1.04 and 1.23),
-    and 1.46 times with ``soft`` (2-core Xeon, busy with other work, jax 0.10.2, ``python -m
+    and 1.46 times with ``soft`` (2-core EPYC, busy with other work, jax 0.10.2, ``python -m
     benchmarks.caps --optimizers AdamW --caps warm soft --steps 40 --rounds 5``); more examples in a
     batch make that share smaller. Degenerate spectra: a zero weight stays zero,
     any number of equal singular values is clipped; NaN stays NaN. In bfloat16 the bound holds as
