@@ -17,8 +17,8 @@ from examples.training.networks import LAYERS
 
 # A tail of a given exponent, by the loss that the exact fit confirms.
 POWER_LAWS = {f"power_law_{alpha:g}": alpha for alpha in (2.5, 3.0, 4.0)}
-# The same over the largest eigenvalues alone: their exponent and their share.
-TOPS = {f"power_law_3_top_{percent}": (3.0, percent / 100) for percent in (5, 10, 25)}
+# The same over the largest eigenvalues alone: exponent and share.
+TOPS = {"power_law_3_top_10": (3.0, 0.1)}
 SPECTRAL = ("spectral_norm", "log_stable_rank", *POWER_LAWS, "alpha_hat", "stable_rank_hinge")
 PENALTIES = ("l2", "dropout", *SPECTRAL)
 KNOWN = (*PENALTIES, *TOPS, "nuclear_norm")
