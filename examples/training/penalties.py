@@ -21,7 +21,7 @@ POWER_LAWS = {f"power_law_{alpha:g}": alpha for alpha in (2.5, 3.0, 4.0)}
 TOPS = {"power_law_3_top_10": (3.0, 0.1)}
 SPECTRAL = ("spectral_norm", "log_stable_rank", *POWER_LAWS, "alpha_hat", "stable_rank_hinge")
 PENALTIES = ("l2", "dropout", *SPECTRAL)
-KNOWN = (*PENALTIES, *TOPS, "nuclear_norm")
+KNOWN = (*PENALTIES, *TOPS, "nuclear_norm", "matrix_entropy")
 
 # Of the stable rank of noise of the same shape. The papers' FC1 comes down to it at b = 8.
 HINGE_SHARE = 0.5
