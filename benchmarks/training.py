@@ -28,7 +28,7 @@ from flax import nnx
 from benchmarks.turns import Run, in_turns, timed
 from examples.training.config import Config
 from examples.training.data import Dataset
-from examples.training.mini_alexnet import FLOPS, chunked, max_pool
+from examples.training.mini_alexnet import FLOPS, chunked, max_pool, quick
 from examples.training.penalties import make_optimizer
 from examples.training.steps import State, initial, make_step
 from examples.training.training import train, train_ensemble
@@ -141,7 +141,7 @@ def parts(config: Config) -> dict[str, Run]:
         "pool and norm 1": piece(
             [norm], (28, 28, 96), lambda m, x: m[0](max_pool(nnx.relu(x))), (0, 1)
         ),
-        "convolution 2": piece([conv2], (10, 10, 96), lambda m, x: chunked(m[0], x), (0, 1)),
+        "convolution 2": piece([conv2], (10, 10, 96), lambda m, x: quick(m[0], x), (0, 1)),
         "dense layers": piece(dense, (4096,), all_dense, (0, 1)),
         "update": timed(lambda: update(params, opt_state, params)),
     }
