@@ -22,10 +22,10 @@ from examples.training.language_model import batch_of, initial, make_step, texts
 # Rates that carry the largest singular value past four times the bound in 1,000 steps.
 OPTIMIZERS = {"AdamW": optax.adamw(3e-3), "Muon": optax.contrib.muon(2e-2)}
 BOUND = 3.0  # what the largest of the initial weights have
-CAPS = {
-    "warm": sr.cap_spectral_norm(BOUND),
-    "exact": sr.cap_spectral_norm(BOUND, tracking="exact"),
-    "soft": sr.cap_spectral_norm(BOUND, soft=True),
+CAPS: dict[str, dict[str, Any]] = {
+    "warm": {},
+    "exact": {"tracking": "exact"},
+    "soft": {"soft": True},
 }
 
 
@@ -43,15 +43,18 @@ class End(NamedTuple):
     share: float
 
 
-def chain(name: str, cap: str | None) -> optax.GradientTransformation:
+def chain(name: str, cap: str | None, bound: float) -> optax.GradientTransformation:
     """An optimizer, capped or not."""
-    return optax.chain(OPTIMIZERS[name], CAPS[cap]) if cap else OPTIMIZERS[name]
+    if cap is None:
+        return OPTIMIZERS[name]
+    return optax.chain(OPTIMIZERS[name], sr.cap_spectral_norm(bound, **CAPS[cap]))
 
 
-def train(name: str, cap: str | None, num_steps: int) -> tuple[End, dict, Any]:
+def train(
+    optimizer: optax.GradientTransformation, bound: float, num_steps: int
+) -> tuple[End, dict, Any]:
     """Trains, and gives the end, the parameters and the optimizer's state."""
     graph, params = initial()
-    optimizer = chain(name, cap)
     step = jax.jit(make_step(graph, optimizer), donate_argnums=(0, 1))
 
     @jax.jit
@@ -65,14 +68,14 @@ def train(name: str, cap: str | None, num_steps: int) -> tuple[End, dict, Any]:
         losses.append(float(loss))
         largest = max(largest, float(top(params)))
     sizes = np.concatenate([np.ravel(s) for s in sr.layer_spectra(params).values()]) ** 0.5
-    share = float(np.mean(sizes > BOUND * (1 - 1e-3)))
+    share = float(np.mean(sizes > bound * (1 - 1e-3)))
     return End(float(np.mean(losses[-50:])), largest, share), params, state
 
 
-def prepare(name: str, cap: str | None, params: dict, state: Any) -> Run:
+def prepare(optimizer: optax.GradientTransformation, params: dict, state: Any) -> Run:
     """A function that goes on from there for some steps and gives the seconds of one."""
     graph, _ = initial()
-    step = jax.jit(make_step(graph, chain(name, cap)))
+    step = jax.jit(make_step(graph, optimizer))
     text, rng = texts()[0], np.random.default_rng(1)
 
     def one() -> Any:
@@ -88,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--bound", type=float, default=BOUND)
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS])
     parser.add_argument("--caps", nargs="+", choices=CAPS, default=[*CAPS])
     options = parser.parse_args()
@@ -95,14 +99,15 @@ def main() -> None:
     for name in options.optimizers:
         runs: dict[str, Run] = {}
         for cap in (None, *options.caps):
-            end, params, state = train(name, cap, options.steps)
+            optimizer = chain(name, cap, options.bound)
+            end, params, state = train(optimizer, options.bound, options.steps)
             print(
                 f"{name}, {options.steps} steps, cap {cap or 'none':6}: loss {end.loss:.3f}, "
-                f"sigma_max at most {end.largest / BOUND:.6f} of the bound, "
+                f"sigma_max at most {end.largest / options.bound:.6f} of the bound, "
                 f"{end.share:.1%} of the singular values at it",
                 flush=True,
             )
-            runs[cap or "none"] = prepare(name, cap, params, state)
+            runs[cap or "none"] = prepare(optimizer, params, state)
         seconds = in_turns(runs, options.rounds, 4)
         for cap, times in seconds.items():
             print(f"{name}, cap {cap:6}: {told(times, seconds['none'])}", flush=True)

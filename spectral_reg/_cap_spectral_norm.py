@@ -8,16 +8,33 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._after_step import leading_to, left_by_step, select_trained
+from . import _sharding as sharding
+from ._after_step import leading_to, left_by_step, select_trained, wide
 from ._axes_argument import Axes, ResolvedAxes
 from ._clip import clipped, clipped_along_top, softly_clipped
 from ._eigenvalues import tall
 from ._layers import CONV_MATRICES, ConvMatrices, read_layers
 from ._one_body import in_one_body
 from ._optax_state import check_fits, is_placeholder
+from ._stacks import anywhere
 from ._tracked_norms import no_top_vectors
 from ._tracked_penalty import Vectors
 from ._trees import Mask, PyTree
+
+# How far the norm of a weight may be, relative to it, from what the last step left: rounding.
+MAX_DRIFT = 1e-3
+
+
+class KnownNorms(NamedTuple):
+    """What is known of the matrices of a weight that a step has left.
+
+    Attributes:
+        largest: No singular value is above it, ``[...]``.
+        frobenius: Their Frobenius norms, ``[...]``.
+    """
+
+    largest: jax.Array
+    frobenius: jax.Array
 
 
 class CappedNormsState(NamedTuple):
@@ -25,10 +42,12 @@ class CappedNormsState(NamedTuple):
 
     Attributes:
         count: Steps taken.
+        known: By path, what no singular value is above, and the Frobenius norm.
         vectors: Singular vectors by path, where they are followed; else empty.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
+    known: dict[str, KnownNorms]
     vectors: Vectors
 
 
@@ -50,7 +69,7 @@ def cap_spectral_norm(
 
     Args:
         bound: The largest singular value that is allowed, or a schedule of the step count.
-        soft: Clip by odd polynomials, 40 products of matrices a step, with no vectors in the
+        soft: Clip by odd polynomials, 40 products of matrices at most, with no vectors in the
             state and nothing decomposed: for accelerators, for stacks, and for optimizers such as
             Muon that bring a large part of the spectrum to the bound. Within 1e-3 of the bound for
             weights that a step leaves at up to 4 times the bound.
@@ -79,14 +98,16 @@ def cap_spectral_norm(
         [[3. 0.]
          [0. 1.]]
 
-    Cost: with ``"warm"``, two passes over each weight, and the decomposition of its Gram matrix
-    where many singular values are at the bound. While many weights of the small language model
-    were at it, a step of AdamW on 1,024 bytes took 1.11 times as long (quartiles 1.04 and 1.23),
-    and 1.46 times with ``soft`` (2-core EPYC, busy with other work, jax 0.10.2, ``python -m
-    benchmarks.caps --optimizers AdamW --caps warm soft --steps 40 --rounds 5``); more examples in a
-    batch make that share smaller. Degenerate spectra: a zero weight stays zero,
-    any number of equal singular values is clipped; NaN stays NaN. In bfloat16 the bound holds as
-    far as its rounding allows.
+    Cost: the norms of the weight and of its step, and no more while the steps since the last look
+    cannot have carried a singular value to the bound, however they lie. Then, with ``"warm"``, two
+    passes over the weight, and the decomposition of its Gram matrix where many singular values are
+    at the bound; with ``soft``, 4 products, and 40 where one may be above. A step of the small
+    language model under AdamW, on 1,024 bytes, took 1.04 times as long with ``"warm"`` (quartiles
+    0.97 and 1.09) and 1.19 times with ``soft`` (1.13 and 1.25) while ten of its matrices were at
+    the bound (2-core EPYC, busy with other work, jax 0.10.2, ``python -m benchmarks.caps
+    --optimizers AdamW --caps warm soft --steps 40 --rounds 9``); more examples in a batch make that
+    share smaller. Degenerate spectra: a zero weight stays zero, any number of equal singular values
+    is clipped; NaN stays NaN. In bfloat16 the bound holds as far as its rounding allows.
 
     References:
         Yoshida and Miyato, Spectral norm regularization, 2017, for the aim. Newhouse et al.,
@@ -107,16 +128,24 @@ def cap_spectral_norm(
         )
         return layers[name].weight
 
-    def start(leaves: dict[str, jax.Array], axes: ResolvedAxes) -> Vectors:
+    def start(
+        leaves: dict[str, jax.Array], axes: ResolvedAxes
+    ) -> tuple[dict[str, KnownNorms], Vectors]:
+        weights = {name: wide(matrices(name, leaf, axes)) for name, leaf in leaves.items()}
+        known = {
+            name: KnownNorms(jnp.full(W.shape[:-2], jnp.inf, W.dtype), _frobenius(0 * W))
+            for name, W in weights.items()
+        }
         if not is_followed:
-            return {}
-        return {name: no_top_vectors(matrices(name, leaf, axes)) for name, leaf in leaves.items()}
+            return known, {}
+        return known, {name: no_top_vectors(W) for name, W in weights.items()}
 
     def init(params: PyTree) -> CappedNormsState:
         count = jnp.zeros((), jnp.int32)
         if is_placeholder(params):
-            return CappedNormsState(count, jnp.zeros(()) if is_followed else {})  # type: ignore
-        return CappedNormsState(count, start(*select_trained(params, mask, axes)))
+            by_path: Any = jnp.zeros(())
+            return CappedNormsState(count, by_path, by_path if is_followed else {})
+        return CappedNormsState(count, *start(*select_trained(params, mask, axes)))
 
     def update(
         updates: PyTree, state: CappedNormsState, params: PyTree = None, **extra: Any
@@ -126,37 +155,64 @@ def cap_spectral_norm(
             raise ValueError("params is None; expected parameters: update(updates, state, params)")
         leaves, resolved = select_trained(params, mask, axes)
         shapes = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
-        check_fits("vectors", state.vectors, shapes)
+        for what, came, expected in zip(("known", "vectors"), state[1:], shapes, strict=True):
+            check_fits(what, came, expected)
         most = bound(state.count) if callable(bound) else bound
 
-        def cap(name: str, argument: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-            leaf, vectors = argument
+        def cap(name: str, argument: tuple[Any, ...]) -> tuple[jax.Array, KnownNorms, Any]:
+            before, after, known, vectors = argument
 
             def as_matrices(leaf: jax.Array) -> jax.Array:
                 return matrices(name, leaf, resolved)
 
-            W = as_matrices(leaf)
-            is_wide = W.shape[-2] < W.shape[-1]
-            W = tall(W)
-            if soft:
-                W = softly_clipped(W, most)
-            elif is_followed:
-                W, vectors = clipped_along_top(W, vectors, most)
-            else:
-                W = clipped(W, most)
+            W = as_matrices(after)
+            reach = _reach(wide(as_matrices(before)), W, known, before.dtype)
+
+            def clip() -> tuple[jax.Array, jax.Array, Any]:
+                is_wide = W.shape[-2] < W.shape[-1]
+                new, largest, followed = tall(W), reach, vectors
+                if soft:
+                    new, largest = softly_clipped(new, most)
+                elif is_followed:
+                    new, largest, followed = clipped_along_top(new, vectors, most)
+                else:
+                    new, largest = clipped(new, most)
+                new = jnp.swapaxes(new, -1, -2) if is_wide else new
+                return new, sharding.everywhere(largest, sharding.mesh_of(W)), followed
+
+            # Not most < reach: NaN is looked at.
+            is_near = anywhere(jnp.any(~(reach <= most)))
+            W, largest, vectors = jax.lax.cond(is_near, clip, lambda: (W, reach, vectors))
             # To arrange is to permute: its transpose undoes it, whatever the axes are.
-            (capped,) = jax.linear_transpose(as_matrices, leaf)(
-                jnp.swapaxes(W, -1, -2) if is_wide else W
-            )
-            return capped, vectors
+            (capped,) = jax.linear_transpose(as_matrices, after)(W)
+            return capped, KnownNorms(largest, _frobenius(W)), vectors
 
         after = left_by_step(updates, leaves)
-        arguments = {name: (leaf, state.vectors.get(name)) for name, leaf in after.items()}
+        arguments = {
+            name: (leaves[name], leaf, state.known[name], state.vectors.get(name))
+            for name, leaf in after.items()
+        }
         done = in_one_body(cap, arguments, resolved)
-        weights = {name: capped for name, (capped, _) in done.items()}
-        vectors = {name: followed for name, (_, followed) in done.items() if is_followed}
+        weights = {name: capped for name, (capped, _, _) in done.items()}
+        known = {name: of_layer for name, (_, of_layer, _) in done.items()}
+        vectors = {name: followed for name, (_, _, followed) in done.items() if is_followed}
         return leading_to(weights, updates, leaves), CappedNormsState(
-            optax.safe_increment(state.count), vectors
+            optax.safe_increment(state.count), known, vectors
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _reach(before: jax.Array, after: jax.Array, known: KnownNorms, dtype: Any) -> jax.Array:
+    """What no singular value can be above after the step; inf of weights that are not known."""
+    norm = _frobenius(before)
+    # A singular value moves by the norm of the step at most, and by that of the rounding.
+    rounding = float(jnp.finfo(dtype).eps) * norm
+    reach = known.largest + _frobenius(after - before) + rounding
+    is_known = jnp.abs(norm - known.frobenius) <= MAX_DRIFT * known.frobenius
+    return jnp.where(is_known, reach, jnp.inf)
+
+
+def _frobenius(W: jax.Array) -> jax.Array:
+    norm = jnp.sqrt(jnp.sum(W * W, axis=(-2, -1)))
+    return sharding.everywhere(norm, sharding.mesh_of(W))

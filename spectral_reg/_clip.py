@@ -29,7 +29,7 @@ SIGN = (
 INVERSE_ROOT = SIGN[3:]
 
 
-def clipped(W: jax.Array, bound: float | jax.Array) -> jax.Array:
+def clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, jax.Array]:
     """The nearest matrices without a singular value above the bound, by a decomposition.
 
     ``U min(S, bound) V^T``
@@ -37,52 +37,68 @@ def clipped(W: jax.Array, bound: float | jax.Array) -> jax.Array:
     Args:
         W: Tall matrices ``[..., N, M]``, in float32 or wider.
         bound: The bound.
+
+    Returns:
+        The matrices, and the largest singular value of each ``[...]``.
     """
     return _clipped_along(W, singular_vectors(W), bound)
 
 
 def clipped_along_top(
     W: jax.Array, last: TopVectors, bound: float | jax.Array
-) -> tuple[jax.Array, TopVectors]:
+) -> tuple[jax.Array, jax.Array, TopVectors]:
     """What :func:`clipped` gives, by the few vectors that are followed from the step before.
 
     Where as many are next to the bound as are followed there may be more, and it is decomposed: of
-    a cluster that is cut at every step the few vectors find only some.
+    a cluster that is cut at every step the few vectors find only some. The largest singular values
+    are given as far up as the residuals leave them.
     """
     most = bound**2
     near = (1 - NEAR) * most
     best, values, left = climb_to_top(W, last, above=near, max_error=MAX_ERROR)
     is_many = values[..., min(FOLLOWED, values.shape[-1]) - 1] > near
-    W = jax.lax.cond(
-        anywhere(jnp.any(is_many)),
-        lambda: clipped(W, bound),
-        lambda: _clipped_along(W, best, bound),
-    )
-    return W, left._replace(lambda_max=jnp.minimum(left.lambda_max, most))
+
+    def along_top() -> jax.Array:
+        # Not most < values: NaN goes on.
+        is_above = ~(values[..., 0] <= most)
+        return jax.lax.cond(
+            anywhere(jnp.any(is_above)), lambda: _clipped_along(W, best, bound)[0], lambda: W
+        )
+
+    W = jax.lax.cond(anywhere(jnp.any(is_many)), lambda: clipped(W, bound)[0], along_top)
+    largest = jnp.minimum(jnp.sqrt((1 + MAX_ERROR) * values[..., 0]), bound)
+    return W, largest, left._replace(lambda_max=jnp.minimum(left.lambda_max, most))
 
 
-def softly_clipped(W: jax.Array, bound: float | jax.Array) -> jax.Array:
+def softly_clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, jax.Array]:
     r"""Nearly what :func:`clipped` gives, by products of matrices alone.
 
     .. math:: X = W^T W / bound^2, \quad
         Y = X + (I - X) (I + sign(I - X)) / 2 = \max(X, I), \quad W Y^{-1/2}
 
     The sign and the inverse root are odd polynomials, one after the other. The error is largest
-    next to the bound, where the sign is not resolved.
+    next to the bound, where the sign is not resolved. Of the largest singular values a bound is
+    given, at most M^(1/16) times too large.
     """
     X, mesh = gram(W) / bound**2, sharding.mesh_of(W)
-    if mesh is None:
-        return product(W, _shrinkage(X))
-    return sharding.times(W, sharding.spread(_shrinkage, X, mesh=mesh))
-
-
-def _shrinkage(X: jax.Array) -> jax.Array:
-    """min(1, X^(-1/2)) of positive matrices ``[..., M, M]``."""
-    eye = jnp.broadcast_to(jnp.eye(X.shape[-1], dtype=X.dtype), X.shape)
     fourth = product(X, X)
     fourth = product(fourth, fourth)
     # At least lambda_max, and at most M^(1/8) times it.
-    most = jnp.linalg.norm(fourth, axis=(-2, -1), keepdims=True) ** 0.25
+    most = jnp.linalg.norm(fourth, axis=(-2, -1)) ** 0.25
+
+    def shrunk() -> jax.Array:
+        if mesh is None:
+            return product(W, _shrinkage(X, most[..., None, None]))
+        shrinkage = sharding.spread(_shrinkage, X, most[..., None, None], mesh=mesh)
+        return sharding.times(W, shrinkage)
+
+    W = jax.lax.cond(anywhere(jnp.any(~(most <= 1))), shrunk, lambda: W)
+    return W, bound * jnp.sqrt(jnp.minimum(most, 1))
+
+
+def _shrinkage(X: jax.Array, most: jax.Array) -> jax.Array:
+    """min(1, X^(-1/2)) of positive matrices ``[..., M, M]`` with eigenvalues up to ``most``."""
+    eye = jnp.broadcast_to(jnp.eye(X.shape[-1], dtype=X.dtype), X.shape)
     most = jnp.maximum(most, 1)
     rest = eye - X
     sign = rest / jnp.maximum(most - 1, 1)
@@ -97,14 +113,21 @@ def _shrinkage(X: jax.Array) -> jax.Array:
     return root
 
 
-def _clipped_along(W: jax.Array, V: jax.Array, bound: float | jax.Array) -> jax.Array:
-    """The matrices with the images of those orthonormal columns cut to the bound."""
+def _clipped_along(
+    W: jax.Array, V: jax.Array, bound: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The matrices with the images of those orthonormal columns cut to the bound, and the largest.
+
+    NaN stays NaN.
+    """
     mesh = sharding.mesh_of(W)
     WV = None if mesh is not None else product(W, V)
     squares = sharding.squared_column_norms(W, V) if WV is None else jnp.sum(WV * WV, axis=-2)
-    sizes = jnp.sqrt(squares)[..., None, :]
+    sizes = jnp.sqrt(squares)
+    largest = jnp.minimum(jnp.max(sizes, axis=-1), bound)
+    sizes = sizes[..., None, :]
     # Not bound < sizes: NaN stays NaN.
     excess = jnp.where(sizes <= bound, 0, 1 - bound / jnp.where(sizes == 0, 1, sizes))
     if WV is None:
-        return W - sharding.times(W, V * excess, V)
-    return W - product(WV * excess, transpose(V))
+        return W - sharding.times(W, V * excess, V), largest
+    return W - product(WV * excess, transpose(V)), largest

@@ -170,6 +170,53 @@ def test_the_state_is_a_plain_tree_and_goes_on_bit_for_bit():
         assert (left == right).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_that_steps_cannot_carry_to_the_bound_are_not_looked_at(form):
+    rng = np.random.default_rng(0)
+    W = jnp.asarray(with_singular_values(rng, (24, 16), np.linspace(0.5, 0.1, 16)), jnp.float32)
+    params = {"fc": {"kernel": W}}
+    cap = sr.cap_spectral_norm(1.0, **FORMS[form])
+    update, state = jax.jit(cap.update), cap.init(params)
+    step = {"fc": {"kernel": jnp.zeros((24, 16)).at[0, 0].set(0.1)}}
+    looked = []
+    for _ in range(9):
+        known = state.known["fc/kernel"].largest
+        updates, state = update(step, state, params)
+        params = optax.apply_updates(params, updates)
+        largest = state.known["fc/kernel"].largest
+        looked.append(not np.isclose(largest, known + 0.1, rtol=1e-5))
+        assert np.linalg.norm(params["fc"]["kernel"], ord=2) <= largest * (1 + 1e-6) <= 1 + 1e-5
+    assert looked[0]
+    assert not any(looked[1:4])
+    assert any(looked[4:])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_of_another_run_are_looked_at(form):
+    params = {"fc": {"kernel": 0.1 * jax.random.normal(jax.random.key(0), (24, 16))}}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    cap = sr.cap_spectral_norm(2.0, **FORMS[form])
+    _, state = cap.update(zeros, cap.init(params), params)
+    other = {"fc": {"kernel": 3 * params["fc"]["kernel"]}}
+    assert largest(other) > 2.2
+    updates, _ = cap.update(zeros, state, other)
+    assert largest(optax.apply_updates(other, updates)) <= 2 * (1 + 1e-3)
+
+
+def test_in_bfloat16_rounding_cannot_carry_weights_past_the_bound():
+    params = {"fc": {"kernel": jax.random.normal(jax.random.key(0), (64, 32), jnp.bfloat16) / 16}}
+    cap = sr.cap_spectral_norm(2.0)
+    # Each step is lost half of the time, and an entry moves by twice as much the other half.
+    step = {"fc": {"kernel": jnp.full((64, 32), 2**-9, jnp.bfloat16)}}
+    update, state = jax.jit(cap.update), cap.init(params)
+    for _ in range(60):
+        updates, state = update(step, state, params)
+        params = optax.apply_updates(params, updates)
+        wide = {"fc": {"kernel": params["fc"]["kernel"].astype(jnp.float32)}}
+        assert largest(wide) <= 2 * 1.01
+    assert largest(wide) > 1.9
+
+
 def test_bad_input():
     fc = {"fc": {"kernel": jnp.eye(3)}}
     for bound in (0.0, -1.0, float("nan"), float("inf")):
