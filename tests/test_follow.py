@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 import fitting
@@ -211,6 +212,24 @@ def test_lists_models_in_memory_and_bad_input(tmp_path, folder):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(ValueError, match=r"expected what Series\.save wrote"):
         fitting.load_series(tmp_path / "x.json")
+
+
+def test_a_figure_shows_alpha_stable_rank_and_phase_of_every_matrix(folder, tmp_path, monkeypatch):
+    series = fitting.follow(folder, num_bootstrap=0, progress=False)
+    saved = {}
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, path: saved.setdefault(path.name, figure), raising=True
+    )
+    series.plot(tmp_path)
+    panels = saved["alpha_001.png"].axes
+    groups = [table for _, table in series.matrices()]
+    assert len(panels) == 2 * len(groups)
+    for place, table in enumerate(groups):
+        alpha, rank = panels[2 * place : 2 * place + 2]
+        fitted = table[table["valid"]]
+        np.testing.assert_array_equal(alpha.lines[0].get_ydata(), fitted["alpha"].clip(upper=10))
+        assert sum(len(line.get_xdata()) for line in alpha.lines[1:]) == len(fitted)
+        np.testing.assert_array_equal(rank.lines[0].get_ydata(), table["stable_rank"])
 
 
 def test_page_figures_and_command_line(folder, tmp_path, capsys):

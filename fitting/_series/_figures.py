@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..palette import PHASES, STYLE
+from ..palette import LIGHT, PHASES, STYLE
 from ._measured import MeasuredSeries
 from ._sentences import label
 
@@ -16,6 +16,7 @@ def plot_series(series: MeasuredSeries, folder: str | Path) -> list[Path]:
     """See :meth:`Series.plot`."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,6 +29,15 @@ def plot_series(series: MeasuredSeries, folder: str | Path) -> list[Path]:
             for place, (key, table) in enumerate(groups[start : start + size], 1):
                 axes = figure.add_subplot(*PER_PAGE, place)
                 _curve(axes, label(*key), table)
+            figure.legend(
+                handles=[
+                    Line2D([], [], color="#123a6b", label="alpha, with its phase"),
+                    Line2D([], [], color=LIGHT["color"], linestyle="--", label="stable rank"),
+                ],
+                loc="outside upper center",
+                ncols=2,
+                fontsize=8,
+            )
             path = folder / f"alpha_{number:03d}.png"
             figure.savefig(path)
             paths.append(path)
@@ -44,6 +54,12 @@ def _curve(axes, title, table):  # type: ignore[no-untyped-def]
         axes.plot(fitted["step"][of], alpha[of], marker, color=color, markersize=3.5, linestyle="")
     axes.set_title(title if len(title) <= 32 else f"…{title[-31:]}", fontsize=7)
     axes.tick_params(labelsize=7)
+    ranks, color = axes.twinx(), LIGHT["color"]
+    ranks.plot(table["step"], table["stable_rank"], color=color, linestyle="--", linewidth=1)
+    ranks.set_ylim(0, None)
+    ranks.tick_params(labelsize=7, colors=color)
+    ranks.spines["right"].set_visible(True)
+    ranks.spines["right"].set_color(color)
     if not len(fitted):
         axes.text(0.5, 0.5, "no power law", transform=axes.transAxes, ha="center", fontsize=7)
 

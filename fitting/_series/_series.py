@@ -57,7 +57,7 @@ class Series(MeasuredSeries):
         return write_page(self, path, title=title)
 
     def plot(self, folder: str | Path) -> list[Path]:
-        """Draws the phases over training, and alpha of each matrix by step, as PNG files.
+        """Draws the phases over training, and alpha and stable rank of each matrix, as PNG files.
 
         Args:
             folder: Where to write ``phases.png`` and ``alpha_001.png`` and on; made if it is not
