@@ -18,6 +18,7 @@ import optax
 import spectral_reg as sr
 from benchmarks.turns import Run, in_turns, timed, told
 from examples.training.language_model import batch_of, initial, make_step, texts
+from examples.training.memory import keep_freed
 
 # Rates that carry the largest singular value past four times the bound in 1,000 steps.
 OPTIMIZERS = {"AdamW": optax.adamw(3e-3), "Muon": optax.contrib.muon(2e-2)}
@@ -114,4 +115,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

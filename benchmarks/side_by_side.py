@@ -28,9 +28,11 @@ def work(core: int | None, size: int) -> None:
     import jax.numpy as jnp
 
     from examples.training.config import Config
+    from examples.training.memory import keep_freed
     from examples.training.penalties import make_optimizer
     from examples.training.steps import State, initial, make_step
 
+    keep_freed()
     config = Config("cifar10", max(size, 1000), 10, size, epochs=1)
     graph, params, batch_stats = initial(config)
     optimizer = make_optimizer(config)

@@ -24,6 +24,7 @@ from examples.sweeping import cells
 from examples.sweeping.presets import PRESETS
 from examples.training import data
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 from examples.training.networks import LAYERS
 from examples.training.training import train
 
@@ -123,4 +124,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

@@ -20,6 +20,7 @@ from benchmarks.spectrum import naive_alpha, tracking_products
 from benchmarks.turns import Run, in_turns, timed
 from examples.training import data, networks
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 from examples.training.steps import State, initial, make_step
 
 LAYERS = tuple(networks.LAYERS["mini_alexnet"])
@@ -118,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

@@ -24,6 +24,7 @@ import spectral_reg as sr
 from examples.training import data, networks
 from examples.training.config import Config
 from examples.training.measures import eigenvalues
+from examples.training.memory import keep_freed
 from examples.training.steps import State, initial, make_step
 
 # What is added to the loss: enough to move the spectrum, not so much that it decides everything.
@@ -123,4 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

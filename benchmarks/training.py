@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from flax import nnx
 from benchmarks.turns import Run, in_turns, timed
 from examples.training.config import Config
 from examples.training.data import Dataset
+from examples.training.memory import keep_freed
 from examples.training.mini_alexnet import FLOPS, chunked, max_pool, quick
 from examples.training.penalties import make_optimizer
 from examples.training.steps import State, initial, make_step
@@ -139,9 +141,14 @@ def parts(config: Config) -> dict[str, Run]:
     return {
         "convolution 1": piece([conv1], (28, 28, 3), lambda m, x: chunked(m[0], x), 0),
         "pool and norm 1": piece(
-            [norm], (28, 28, 96), lambda m, x: m[0](max_pool(nnx.relu(x))), (0, 1)
+            [norm],
+            (28, 28, 96),
+            lambda m, x: m[0](chunked(lambda part: nnx.relu(max_pool(part)), x)),
+            (0, 1),
         ),
-        "convolution 2": piece([conv2], (10, 10, 96), lambda m, x: quick(m[0], x), (0, 1)),
+        "convolution 2": piece(
+            [conv2], (10, 10, 96), lambda m, x: chunked(partial(quick, m[0]), x), (0, 1)
+        ),
         "dense layers": piece(dense, (4096,), all_dense, (0, 1)),
         "update": timed(lambda: update(params, opt_state, params)),
     }
@@ -215,4 +222,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

@@ -18,6 +18,7 @@ import spectral_reg as sr
 from benchmarks.turns import Run, in_turns, timed, told
 from examples.training import data, language_model
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 from examples.training.steps import State, initial, make_step
 
 METRICS = [sr.alpha, sr.stable_rank]
@@ -86,4 +87,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     main()

@@ -32,6 +32,7 @@ from examples.sweeping.presets import Preset
 from examples.training import data, packed
 from examples.training.config import Config
 from examples.training.data import Dataset
+from examples.training.memory import keep_freed
 from examples.training.mini_alexnet import FLOPS
 from examples.training.states import OutOfTime, saved_epochs
 from examples.training.training import train, train_ensemble
@@ -237,4 +238,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

@@ -22,6 +22,7 @@ from examples.presenting.rows import Group, groups
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, seeds_of
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 
 # At the largest batch size. Digits, b = 256, seed 0, where FC1 has a stable rank of 219 and looks
 # random without a penalty: with the first it has a power law over half of its eigenvalues, alpha
@@ -84,4 +85,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

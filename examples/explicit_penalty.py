@@ -23,6 +23,7 @@ from pathlib import Path
 from examples.presenting import penalty_report
 from examples.sweeping import command
 from examples.sweeping.stages import plan, stages, to_come
+from examples.training.memory import keep_freed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,4 +70,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

@@ -15,6 +15,7 @@ import optax
 from examples.sweeping.command import positive
 from examples.training import language_model
 from examples.training.data import DataError
+from examples.training.memory import keep_freed
 
 WARMUP = 0.05
 # Windows of held-out text that bits a byte are the mean of: good to about one per cent.
@@ -112,4 +113,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

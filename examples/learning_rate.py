@@ -29,6 +29,7 @@ from examples.presenting.rows import Group, groups, test_accuracy
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, equal_updates, seeds_of
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 from fitting import palette
 
 MARKERS = {"equal epochs": "o", "learning rates": "s", "equal updates": "^"}
@@ -155,4 +156,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

@@ -27,6 +27,7 @@ from examples.presenting.rows import Group, Layer, groups, test_accuracy, train_
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import Preset, seeds_of
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 from fitting import palette
 
 PAPER = Config(
@@ -135,4 +136,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

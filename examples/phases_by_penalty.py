@@ -25,6 +25,7 @@ from examples.presenting.rows import Group, Row, groups, test_accuracy, train_ac
 from examples.sweeping import command, sweep
 from examples.sweeping.presets import PRESETS, Preset, seeds_of
 from examples.training.config import Config
+from examples.training.memory import keep_freed
 
 LAYER = "fc1"
 # Penalty and strength by the phase that they are to give.
@@ -128,4 +129,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

@@ -31,6 +31,7 @@ from examples.sweeping.cells import Cell
 from examples.sweeping.presets import Preset, seeds_of
 from examples.training.config import Config
 from examples.training.measures import LOCALIZATION
+from examples.training.memory import keep_freed
 from examples.training.penalties import penalized
 from fitting import palette
 
@@ -222,4 +223,5 @@ def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = 
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

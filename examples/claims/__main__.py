@@ -10,6 +10,7 @@ from pathlib import Path
 from examples.claims.registry import CLAIMS
 from examples.claims.runner import complete
 from examples.training.data import DataError
+from examples.training.memory import keep_freed
 
 UNFINISHED = 3
 
@@ -85,4 +86,5 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed()
     sys.exit(main())

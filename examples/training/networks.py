@@ -36,8 +36,8 @@ class LeNet5(nnx.Module):
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Gives the logits `[n, 10]` of images `[n, 28, 28, 3]`."""
-        x = max_pool(nnx.relu(chunked(self.conv1, images[..., :1])), 2)
-        x = max_pool(nnx.relu(quick(self.conv2, x)), 2)
+        x = chunked(lambda part: nnx.relu(max_pool(self.conv1(part), 2)), images[..., :1])
+        x = chunked(lambda part: nnx.relu(max_pool(quick(self.conv2, part), 2)), x)
         return self.fc2(nnx.relu(self.fc1(x.reshape(len(x), -1))))
 
 
