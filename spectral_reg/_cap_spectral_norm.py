@@ -13,6 +13,7 @@ from ._after_step import leading_to, left_by_step, select_trained, wide
 from ._axes_argument import Axes, ResolvedAxes
 from ._clip import clipped, clipped_along_top, softly_clipped
 from ._eigenvalues import tall
+from ._hyperparameters import unpacked
 from ._layers import CONV_MATRICES, ConvMatrices, read_layers
 from ._one_body import in_one_body
 from ._optax_state import check_fits, is_placeholder
@@ -113,12 +114,14 @@ def cap_spectral_norm(
         Yoshida and Miyato, Spectral norm regularization, 2017, for the aim. Newhouse et al.,
         Training transformers with enforced Lipschitz constants, 2025, for clipping after each step.
     """
-    if not callable(bound) and not (math.isfinite(bound) and bound > 0):
+    is_number = not callable(bound) and not isinstance(bound, jax.core.Tracer)
+    if is_number and not (math.isfinite(bound) and bound > 0):  # type: ignore[arg-type, operator]
         raise ValueError(f"bound is {bound}; expected a finite number above 0, or a schedule")
     if tracking not in ("exact", "warm"):
         raise ValueError(f"tracking is {tracking!r}; expected exact or warm")
     if conv not in CONV_MATRICES:
         raise ValueError(f"conv is {conv!r}; expected one of {', '.join(CONV_MATRICES)}")
+    mask = unpacked(mask)
     is_followed = tracking == "warm" and not soft
 
     def matrices(name: str, leaf: jax.Array, axes: ResolvedAxes) -> jax.Array:

@@ -11,9 +11,10 @@ from ._after_step import leading_to, left_by_step, select_trained, wide
 from ._axes_argument import Axes, ResolvedAxes
 from ._blocks import HIGHEST
 from ._eigenvalues import largest_eigenvalue
+from ._hyperparameters import unpacked
 from ._layer_factors import Values, scaled
 from ._layers import Layer, read_layers
-from ._optax_state import is_placeholder
+from ._optax_state import check_fits, is_placeholder
 from ._tracked_norms import no_top_vectors, tracked_norms
 from ._tracked_penalty import Vectors
 from ._trees import Mask, PyTree
@@ -87,24 +88,20 @@ def hold_norms(
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
+    mask = unpacked(mask)
     recorded = None if norms is None else {name: jnp.asarray(n) for name, n in norms.items()}
 
-    def init(params: PyTree) -> HeldNormsState:
-        zero = jnp.zeros((), jnp.int32)
-        if is_placeholder(params):
-            # No part of the state is a tree like the parameters.
-            return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
-        leaves, resolved = select_trained(params, mask, axes)
-        found = _norms(leaves, resolved, kind)
+    def start(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes) -> tuple[Values, Vectors]:
         vectors = {}
         if kind == "spectral":
             layers = _layers(leaves, resolved)
             vectors = {name: no_top_vectors(layer.weight) for name, layer in layers.items()}
-        if recorded is None:
-            return HeldNormsState(zero, found, vectors)
+        return _norms(leaves, resolved, kind) if recorded is None else {}, vectors
+
+    def check_record(found: Values) -> None:
         came, expected = (
             {name: tuple(norm.shape) for name, norm in values.items()}
-            for values in (recorded, found)
+            for values in (recorded or {}, found)
         )
         if {n: s[1:] for n, s in came.items()} != expected or not all(
             s and s[0] for s in came.values()
@@ -113,7 +110,17 @@ def hold_norms(
                 f"norms is of shapes {came}; expected one more axis in front, of steps, than "
                 f"{expected}: record those of a run of the same model, mask and axes"
             )
-        return HeldNormsState(zero, {}, vectors)
+
+    def init(params: PyTree) -> HeldNormsState:
+        zero = jnp.zeros((), jnp.int32)
+        if is_placeholder(params):
+            # No part of the state is a tree like the parameters.
+            return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
+        leaves, resolved = select_trained(params, mask, axes)
+        if recorded is None:
+            return HeldNormsState(zero, *start(leaves, resolved))
+        check_record(jax.eval_shape(lambda leaves: _norms(leaves, resolved, kind), leaves))
+        return HeldNormsState(zero, *start(leaves, resolved))
 
     def update(
         updates: PyTree, state: HeldNormsState, params: PyTree = None, **extra: Any
@@ -123,6 +130,9 @@ def hold_norms(
             raise ValueError("params is None; expected parameters: update(updates, state, params)")
         leaves, resolved = select_trained(params, mask, axes)
         after = left_by_step(updates, leaves)
+        expected = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
+        for what, came, shapes in zip(("norms", "vectors"), state[1:], expected, strict=True):
+            check_fits(what, came, shapes)
         if kind == "spectral":
             found, vectors = _followed(after, resolved, state.vectors)
         else:
@@ -130,6 +140,7 @@ def hold_norms(
         if recorded is None:
             held = state.norms
         else:
+            check_record(found)
             held = {name: norm.at[state.count].get(mode="clip") for name, norm in recorded.items()}
 
         def rescaled(name: str, weight: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._axes import MatrixAxes, arrange
+from ._hyperparameters import stays_itself
 
 Ratio = Callable[[jax.Array], jax.Array]
 Values = dict[str, jax.Array]
@@ -52,6 +53,7 @@ def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{name} is {number}; expected a finite number above 0")
 
+    @stays_itself
     def ratio(values: jax.Array) -> jax.Array:
         least = jnp.min(values)
         spread = jnp.max(values) - least
@@ -114,14 +116,14 @@ def factors_of(
         raise ValueError(
             f"ratio gives shape {factors.shape}; expected {means.shape}, a factor a layer or group"
         )
+    # A user's own ratio may fail on some values; a factor that is not a number must not spread.
+    usable = jnp.isfinite(factors) & (factors > 0)
+    factors = jnp.where(usable & known, factors, 1)
     if permute_layers is not None:
         factors = factors[_all_moved(permute_layers, num_groups)]
     if uniform:
         factors = jnp.full_like(factors, jnp.mean(factors))
-    # A user's own ratio may fail on some values; a factor that is not a number must not spread.
-    usable = jnp.isfinite(factors) & (factors > 0)
-    factors = jnp.where(usable & known, factors, 1)[group_of]
-    factors = jnp.where(finite, factors, 1)
+    factors = jnp.where(finite, factors[group_of], 1)
     ends = np.cumsum([value.size for value in values.values()])[:-1]
     pieces = jnp.split(factors, ends)
     shaped = {

@@ -11,9 +11,10 @@ import optax
 
 from ._alpha import hill
 from ._axes_argument import Axes, ResolvedAxes
+from ._hyperparameters import unpacked
 from ._layer_factors import Ratio, Values, factors_of, one_a_layer, scaled
 from ._layers import Conv, read_layers
-from ._optax_state import check_updates, is_placeholder
+from ._optax_state import check_fits, check_updates, is_placeholder
 from ._penalty import check_number, layer_values
 from ._reading import select_layers
 from ._reparametrized import Reparametrized, by_source
@@ -129,7 +130,11 @@ def scale_by_layer_spectra(
         As for :func:`linear_ratio`.
     """
     deal = functools.partial(
-        factors_of, ratio=ratio, groups=groups, permute_layers=permute_layers, uniform=uniform
+        factors_of,
+        ratio=unpacked(ratio),
+        groups=groups,
+        permute_layers=permute_layers,
+        uniform=uniform,
     )
 
     def scale(
@@ -211,7 +216,11 @@ def add_decayed_weights_by_spectra(
         check_number("weight_decay", weight_decay)
 
     deal = functools.partial(
-        factors_of, ratio=ratio, groups=groups, permute_layers=permute_layers, uniform=uniform
+        factors_of,
+        ratio=unpacked(ratio),
+        groups=groups,
+        permute_layers=permute_layers,
+        uniform=uniform,
     )
 
     def decay(
@@ -244,8 +253,10 @@ def _by_layer_factors(
     Args:
         of_sources: Whether it makes sense for what a weight is made of, as a learning rate does.
     """
+    metric, mask, conv = unpacked(metric), unpacked(mask), unpacked(conv)
     period, name_of_metric = check_every(every), metric_name(metric)
-    if not isinstance(transition, int) or not 0 <= transition <= every:
+    is_injected = isinstance(transition, jax.Array) or not isinstance(period, int)
+    if not is_injected and not (isinstance(transition, int) and 0 <= transition <= period):
         raise ValueError(
             f"transition is {transition!r}; expected a whole number from 0 to every, {every}"
         )
@@ -255,6 +266,12 @@ def _by_layer_factors(
         values = layer_values(leaves, metric, mask=everything, conv=conv, axes=resolved)
         layers = read_layers(leaves, mask=everything, conv=conv, axes=resolved)
         return one_a_layer(values, {name: layer.num_batch for name, layer in layers.items()})
+
+    def one_each(leaves: dict[str, jax.Array], resolved: ResolvedAxes) -> Values:
+        layers = read_layers(
+            leaves, mask=dict.fromkeys(leaves, True), conv=conv, axes=resolved
+        ).items()
+        return {name: jnp.ones(layer.weight.shape[: layer.num_batch]) for name, layer in layers}
 
     def init(params: PyTree) -> LayerFactorsState:
         zero = jnp.zeros((), jnp.int32)
@@ -270,9 +287,14 @@ def _by_layer_factors(
                     f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
                     "that is trained itself: leave it out with mask"
                 )
-        ones = {name: jnp.ones(shape.shape, shape.dtype) for name, shape in shapes.items()}
-        nothing = {name: jnp.full_like(value, jnp.nan) for name, value in ones.items()}
-        return LayerFactorsState(zero, {name_of_metric: nothing}, ones, ones, zero)
+
+        def filled(value: float) -> Values:
+            # Each in a buffer of its own, as a training step that donates its state needs it.
+            return {name: jnp.full(s.shape, value, s.dtype) for name, s in shapes.items()}
+
+        return LayerFactorsState(
+            zero, {name_of_metric: filled(jnp.nan)}, filled(1), filled(1), jnp.zeros((), jnp.int32)
+        )
 
     def update(
         updates: PyTree, state: LayerFactorsState, params: PyTree = None, **extra: Any
@@ -282,6 +304,8 @@ def _by_layer_factors(
             raise ValueError("params is None; expected parameters: update(updates, state, params)")
         leaves, resolved = select_layers(params, mask, axes)
         check_updates(updates, by_source(leaves))
+        expected = jax.eval_shape(lambda leaves: one_each(leaves, resolved), leaves)
+        check_fits("factors", state.factors, expected)
         held = (state.values[name_of_metric], state.factors, state.previous, state.num_not_finite)
         due = state.count % period == 0
 
@@ -294,7 +318,7 @@ def _by_layer_factors(
         values, factors, previous, num_not_finite = jax.lax.cond(
             anywhere(due), recompute, lambda: held
         )
-        share = jnp.minimum((state.count % period + 1) / max(transition, 1), 1)
+        share = jnp.minimum((state.count % period + 1) / jnp.maximum(transition, 1), 1)
         sources, times = {}, {}
         for name, leaf in leaves.items():
             way = factors[name] - previous[name]

@@ -9,6 +9,7 @@ import optax
 
 from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
+from ._hyperparameters import unpacked
 from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
 from ._optax_state import check_fits, is_placeholder, zeros_of
 from ._penalty import in_layer, layer_values
@@ -98,7 +99,8 @@ def watch_spectra(
     decompositions, if the metrics of both are scale-free or those of both are not.
     Degenerate spectra: as for each metric; NaN weights give NaN.
     """
-    named = _named(metrics)
+    mask, conv = unpacked(mask), unpacked(conv)
+    named = _named(unpacked(metrics))
     check_conv(conv)
     period = check_every(every)
     if tracking not in ("exact", "warm", "tail"):

@@ -128,6 +128,21 @@ def test_a_schedule_is_the_bound_of_its_step():
         assert largest(params) == pytest.approx(bound, rel=1e-6)
 
 
+def test_the_bound_may_be_injected_and_set_between_steps():
+    params = {"fc": {"kernel": 5 * jnp.eye(12)}}
+    cap = optax.inject_hyperparams(sr.cap_spectral_norm)(bound=4.0)
+    state, zeros, update = (
+        cap.init(params),
+        jax.tree.map(jnp.zeros_like, params),
+        jax.jit(cap.update),
+    )
+    for bound in (4, 2):
+        state.hyperparams["bound"] = jnp.float32(bound)
+        updates, state = update(zeros, state, params)
+        params = optax.apply_updates(params, updates)
+        assert largest(params) == pytest.approx(bound, rel=1e-6)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_degenerate_weights(form):
     zero = capped({"fc": {"kernel": jnp.zeros((12, 8))}}, 1.0, form)

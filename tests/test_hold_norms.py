@@ -122,5 +122,14 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=r"norms is of shapes .*; expected one more axis"):
             sr.hold_norms(norms=norms).init(fc)
+    replay = sr.hold_norms(norms={"fc/kernel": jnp.ones(5)})
+    two = {**fc, "out": {"kernel": jnp.eye(3)}}
+    with pytest.raises(ValueError, match=r"norms is of shapes .*; expected one more axis"):
+        replay.update(two, replay.init(fc), two)
     with pytest.raises(ValueError, match="params is None"):
         sr.hold_norms().update(fc, sr.hold_norms().init(fc))
+    for kind in ("frobenius", "spectral"):
+        hold = sr.hold_norms(kind)
+        other = hold.init({"fc": {"kernel": jnp.eye(4)}, "out": {"kernel": jnp.eye(4)}})
+        with pytest.raises(ValueError, match="the state's norms is"):
+            hold.update(fc, other, fc)

@@ -164,6 +164,51 @@ def test_a_layer_without_a_finite_metric_has_the_factor_1_and_is_counted(bad):
         assert state.factors[name] == of_two.factors[name]
 
 
+@pytest.mark.parametrize("bad", [jnp.nan, -1.0])
+def test_the_mean_for_all_is_that_of_the_factors_where_a_ratio_fails_on_one(bad):
+    params = three_layers()
+
+    def ratio(values):
+        return jnp.array([bad, 2.0, 4.0])
+
+    _, state = updated(sr.scale_by_layer_spectra(ratio), params)
+    assert [*map(float, state.factors.values())] == [1, 2, 4]
+    assert state.num_not_finite == 1
+    _, state = updated(sr.scale_by_layer_spectra(ratio, uniform=True), params)
+    assert [*map(float, state.factors.values())] == pytest.approx([7 / 3] * 3)
+    assert state.num_not_finite == 1
+
+
+def test_the_first_state_may_be_donated():
+    params, ratio = three_layers(), sr.linear_ratio(LOW, HIGH)
+    for transformation in (
+        sr.scale_by_layer_spectra(ratio),
+        sr.add_decayed_weights_by_spectra(0.1, ratio),
+    ):
+        state = transformation.init(params)
+        places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+        assert len({*places}) == len(places)
+
+
+def test_hyperparameters_may_be_injected():
+    params, ratio = three_layers(), sr.linear_ratio(1.0, 5.0, keep_mean=False)
+    plain = sr.scale_by_layer_spectra(ratio, every=4, transition=2)
+    injected = optax.inject_hyperparams(sr.scale_by_layer_spectra)(
+        ratio, every=4, transition=2, mask=sr.by_path("fc*")
+    )
+    (expected, _), (found, _) = (updated(chain, params, steps=2) for chain in (plain, injected))
+    for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(left, right)
+    decay = optax.inject_hyperparams(sr.add_decayed_weights_by_spectra)(0.1, ratio)
+    state = decay.init(params)
+    state.hyperparams["weight_decay"] = jnp.float32(0.2)
+    (twice, _), (once, _) = (
+        jax.jit(decay.update)(jax.tree.map(jnp.zeros_like, params), start, params)
+        for start in (state, decay.init(params))
+    )
+    np.testing.assert_allclose(twice["fc1"]["kernel"], 2 * once["fc1"]["kernel"], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -267,6 +312,16 @@ def test_updates_keep_their_dtype():
                 sr.scale_by_layer_spectra(sr.linear_ratio(1, 2)).init(three_layers()),
             ),
             "params is None; expected",
+        ),
+        (
+            lambda: sr.scale_by_layer_spectra(sr.linear_ratio(1, 2)).update(
+                three_layers(),
+                sr.scale_by_layer_spectra(sr.linear_ratio(1, 2)).init(
+                    {name: {"kernel": jnp.eye(4)} for name in ("fc1", "fc2")}
+                ),
+                three_layers(),
+            ),
+            "the state's factors is",
         ),
     ],
 )

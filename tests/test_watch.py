@@ -86,6 +86,7 @@ CHAINS = {
         ),
     ),
     "MultiSteps": lambda watch: optax.MultiSteps(optax.chain(watch, optax.sgd(0.1)), 1),
+    "whole": lambda watch: optax.inject_hyperparams(sr.watch_spectra)(sr.stable_rank, every=1),
     "inject_hyperparams": lambda watch: optax.inject_hyperparams(
         lambda learning_rate: optax.chain(watch, optax.sgd(learning_rate))
     )(0.1),
