@@ -82,7 +82,8 @@ def _max_pool_backward(
     everywhere = partial(
         _over_windows, window=window, height=images.shape[1], width=images.shape[2]
     )
-    number = jnp.sum(_in_windows(images, window) == largest[:, :, None, :, None, :], (2, 4))
+    among = _in_windows(images, window) == largest[:, :, None, :, None, :]
+    number = jnp.sum(among, (2, 4), dtype=gradient.dtype)
     return (jnp.where(images == everywhere(largest), everywhere(gradient / number), 0),)
 
 
