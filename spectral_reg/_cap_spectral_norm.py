@@ -48,7 +48,7 @@ class CappedNormsState(NamedTuple):
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too
-    known: dict[str, KnownNorms]
+    known: dict[str, Any]  # KnownNorms
     vectors: Vectors
 
 
