@@ -36,7 +36,7 @@ ASKED: Mapping[str, Mapping[str, tuple[str, float]]] = {
         "BULK_SPIKES": ("log_stable_rank", 0.01),
         "BULK_DECAY": ("power_law_3_top_10", 3.0),
         "HEAVY_TAILED": ("power_law_3", 10.0),
-        "RANK_COLLAPSE": ("nuclear_norm", 0.018),
+        "RANK_COLLAPSE": ("matrix_entropy", 150.0),
     },
     "smoke": {
         "RANDOM_LIKE": ("", 0.0),
