@@ -1,8 +1,10 @@
-"""Draws the figures of the pages, from matrices made up for them.
+"""Draws the figures of the pages, from matrices made up for them and from short trainings.
 
 python -m docs.draw
+python -m docs.draw caps controls
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import fitting
-from docs import draw_estimators, draw_penalties
+from docs import draw_estimators, draw_penalties, draw_runs
 from fitting.palette import BARS, DARK, LAW, LIGHT, STYLE
 from tests.planted_spectra import FAMILIES, eigenvalues, heavy_spectrum, noise, plant
 
@@ -124,16 +126,17 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "phases": draw_phases,
     **draw_estimators.FIGURES,
     **draw_penalties.FIGURES,
+    **draw_runs.FIGURES,
 }
 
 
 def main() -> None:
-    """Writes the figures beside the pages."""
-    for name, draw in FIGURES.items():
+    """Writes the figures beside the pages: all, or those that are named."""
+    for name in sys.argv[1:] or FIGURES:
         path = FOLDER / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context(STYLE | {"savefig.dpi": 110}):
-            draw().savefig(path)
+            FIGURES[name]().savefig(path)
 
 
 if __name__ == "__main__":
