@@ -1,4 +1,4 @@
-"""What a penalty adds to the time that a step takes to trace and compile, and to its program.
+"""What a penalty or a watch adds to the time to trace and compile a step, and to its program.
 
     python -m benchmarks.compile [--blocks 4,12,24,48] [--width 128] [--steps 0]
 
@@ -10,6 +10,8 @@ compiling, the size of the compiled program's text, and what a step takes (media
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,13 +21,22 @@ import optax
 import spectral_reg as sr
 
 TAIL = sr.spectral_metric(sr.smooth_hill(low=0.02, high=0.1))
-SETTINGS: dict[str, tuple[Any, dict[str, Any]] | None] = {
-    "AdamW alone": None,
-    "alpha, exact": (sr.alpha, {}),
-    "alpha, warm": (sr.alpha, {"tracking": "warm"}),
-    "top tenth, tail": (TAIL, {"tracking": "tail"}),
-    "log_stable_rank, warm": (sr.log_stable_rank, {"tracking": "warm"}),
-    "entropy, products": (sr.products_only(sr.matrix_entropy), {}),
+RATIO = sr.linear_ratio(0.5, 1.5)
+METRICS = [sr.alpha, sr.stable_rank, sr.matrix_entropy]
+SETTINGS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "AdamW alone": optax.identity,
+    "alpha, exact": partial(sr.add_spectral_penalty, sr.alpha, 1e-3),
+    "alpha, warm": partial(sr.add_spectral_penalty, sr.alpha, 1e-3, tracking="warm"),
+    "top tenth, tail": partial(sr.add_spectral_penalty, TAIL, 1e-3, tracking="tail"),
+    "log_stable_rank, warm": partial(
+        sr.add_spectral_penalty, sr.log_stable_rank, 1e-3, tracking="warm"
+    ),
+    "entropy, products": partial(
+        sr.add_spectral_penalty, sr.products_only(sr.matrix_entropy), 1e-3
+    ),
+    "watch of three": partial(sr.watch_spectra, METRICS),
+    "watch of three, warm": partial(sr.watch_spectra, METRICS, tracking="warm"),
+    "layer factors": partial(sr.scale_by_layer_spectra, RATIO),
 }
 
 
@@ -47,13 +58,10 @@ def weights(num_blocks: int, width: int, scanned: bool) -> dict[str, Any]:
 
 
 def measure(
-    setting: tuple[Any, dict[str, Any]] | None, params: Any, num_steps: int
+    setting: Callable[..., optax.GradientTransformation], params: Any, num_steps: int
 ) -> tuple[float, float, float]:
     """Seconds to trace and compile the update, megabytes of its program, and seconds of a step."""
-    optimizer = optax.adamw(1e-3)
-    if setting is not None:
-        metric, options = setting
-        optimizer = optax.chain(sr.add_spectral_penalty(metric, 1e-3, **options), optimizer)
+    optimizer = optax.chain(setting(), optax.adamw(1e-3))
     state = jax.jit(optimizer.init)(params)
     grads = jax.tree.map(jnp.zeros_like, params)
     jax.clear_caches()

@@ -64,12 +64,9 @@ def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
     return ratio
 
 
-def one_a_layer(values: Values, num_batch: dict[str, int]) -> Values:
+def one_a_layer(value: jax.Array, num_batch: int) -> jax.Array:
     """The mean over axes that are no stack of layers, such as the positions in a window."""
-    return {
-        name: jnp.mean(value.reshape(*value.shape[: num_batch[name]], -1), axis=-1)
-        for name, value in values.items()
-    }
+    return jnp.mean(value.reshape(*value.shape[:num_batch], -1), axis=-1)
 
 
 def matrix_names(values: Values) -> list[str]:

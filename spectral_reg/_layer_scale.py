@@ -14,6 +14,7 @@ from ._axes_argument import Axes, ResolvedAxes
 from ._hyperparameters import unpacked
 from ._layer_factors import Ratio, Values, factors_of, one_a_layer, scaled
 from ._layers import Conv, read_layers
+from ._one_body import in_one_body
 from ._optax_state import check_fits, check_updates, is_placeholder
 from ._penalty import check_number, layer_values
 from ._reading import select_layers
@@ -261,11 +262,14 @@ def _by_layer_factors(
             f"transition is {transition!r}; expected a whole number from 0 to every, {every}"
         )
 
-    def values_of(leaves: dict[str, jax.Array], resolved: ResolvedAxes) -> Values:
-        everything = dict.fromkeys(leaves, True)
-        values = layer_values(leaves, metric, mask=everything, conv=conv, axes=resolved)
-        layers = read_layers(leaves, mask=everything, conv=conv, axes=resolved)
-        return one_a_layer(values, {name: layer.num_batch for name, layer in layers.items()})
+    def values_of(leaves: dict[str, Any], resolved: ResolvedAxes) -> Values:
+        def value_of(name: str, leaf: Any) -> jax.Array:
+            own, its_axes = {name: leaf}, ResolvedAxes({name: resolved[name]})
+            values = layer_values(own, metric, mask={name: True}, conv=conv, axes=its_axes)
+            (layer,) = read_layers(own, mask={name: True}, conv=conv, axes=its_axes).values()
+            return one_a_layer(values[name], layer.num_batch)
+
+        return in_one_body(value_of, leaves, resolved)
 
     def one_each(leaves: dict[str, jax.Array], resolved: ResolvedAxes) -> Values:
         layers = read_layers(

@@ -11,6 +11,7 @@ from ._axes_argument import Axes, ResolvedAxes
 from ._conv_operator import ConvOperator
 from ._hyperparameters import unpacked
 from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
+from ._one_body import in_one_body
 from ._optax_state import check_fits, is_placeholder, zeros_of
 from ._penalty import in_layer, layer_values
 from ._reading import select_layers
@@ -95,8 +96,9 @@ def watch_spectra(
         {'spectral_norm/fc/kernel': 3.0, 'stable_rank/fc/kernel': 4.0}
 
     Cost: one eigendecomposition per matrix at each n-th step, nothing between. Where an exact
-    penalty of the same matrices is also computed at every step, the compiler merges the two
-    decompositions, if the metrics of both are scale-free or those of both are not.
+    penalty of a matrix that is the only one of its shape is also computed at every step, the
+    compiler merges the two decompositions, if the metrics of both are scale-free or those of both
+    are not.
     Degenerate spectra: as for each metric; NaN weights give NaN.
     """
     mask, conv = unpacked(mask), unpacked(conv)
@@ -127,22 +129,32 @@ def watch_spectra(
         return tuple(no_tracking(leaves, joint, conv, axes, tracking) for _, joint in joints)
 
     def measure(
-        leaves: Leaves, vectors: tuple[Vectors, ...], axes: ResolvedAxes
+        leaves: dict[str, Any], vectors: tuple[Vectors, ...], axes: ResolvedAxes
     ) -> tuple[Values, tuple[Vectors, ...]]:
-        everything = dict.fromkeys(leaves, True)
-        values = {
-            name: layer_values(leaves, metric, mask=everything, conv=conv, axes=axes)
-            for name, metric in plain.items()
+        def one(path: str, argument: tuple[Any, list[Any]]) -> tuple[Leaves, list[Any]]:
+            own, last, its_axes = {path: argument[0]}, argument[1], ResolvedAxes({path: axes[path]})
+            mask = {path: True}
+            values = {
+                name: layer_values(own, metric, mask=mask, conv=conv, axes=its_axes)[path]
+                for name, metric in plain.items()
+            }
+            followed = []
+            for place, (names, joint) in enumerate(joints):
+                if is_tracked:
+                    start = {path: last[place]}
+                    together, new = tracked_values(own, start, joint, conv, its_axes, tracking)
+                    followed.append(new[path])
+                else:
+                    together = _as_decomposed(joint, own, conv, its_axes)
+                values |= {name: together[path][..., index] for index, name in enumerate(names)}
+            return values, followed
+
+        arguments = {
+            path: (leaf, [followed[path] for followed in vectors]) for path, leaf in leaves.items()
         }
-        followed = []
-        for place, (names, joint) in enumerate(joints):
-            if is_tracked:
-                together, new = tracked_values(leaves, vectors[place], joint, conv, axes, tracking)
-                followed.append(new)
-            else:
-                together = _as_decomposed(joint, leaves, conv, axes)
-            for index, name in enumerate(names):
-                values[name] = {path: value[..., index] for path, value in together.items()}
+        done = in_one_body(one, arguments, axes)
+        values = {name: {path: of[name] for path, (of, _) in done.items()} for name in named}
+        followed = [{path: new[i] for path, (_, new) in done.items()} for i in range(len(vectors))]
         return values, tuple(followed)
 
     def init(params: PyTree) -> SpectralWatchState:
