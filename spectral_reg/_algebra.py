@@ -16,7 +16,7 @@ def transpose(A: jax.Array) -> jax.Array:
     return jnp.swapaxes(A, -1, -2)
 
 
-def normalized(columns: jax.Array) -> jax.Array:
-    """Columns of length 1; those of length 0 stay zeros."""
-    lengths = jnp.linalg.norm(columns, axis=-2, keepdims=True)
-    return jnp.where(lengths > 0, columns / jnp.where(lengths > 0, lengths, 1), 0)
+def normalized(vectors: jax.Array, axis: int = -2) -> jax.Array:
+    """Vectors of length 1 along an axis, columns by default; those of length 0 stay zeros."""
+    lengths = jnp.linalg.norm(vectors, axis=axis, keepdims=True)
+    return jnp.where(lengths > 0, vectors / jnp.where(lengths > 0, lengths, 1), 0)
