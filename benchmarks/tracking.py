@@ -1,12 +1,12 @@
 """How close tracked spectra stay to the exact ones while MiniAlexNet trains.
 
-    python -m benchmarks.tracking --data-dir FOLDER
+    python -m benchmarks.tracking --data-dir FOLDER [--runs 0,1,2,3,4,5]
 
 Trains 1,000 steps on CIFAR-10 at b = 32 with the penalty on FC1 and FC2. At every 10th step the
 tracked value and gradient are compared with the exact ones of the same weights; with ``every=n``
 these are steps that recompute, and the steps before them, whose gradient has been held the longest,
-have columns of their own. Then exact runs, with the same and with three other orders of the images,
-say what a difference at the end means.
+have columns of their own. Then, where alpha is among the runs, exact ones, with the same and with
+two other orders of the images, say what a difference at the end means.
 """
 
 import argparse
@@ -96,12 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--runs", default=",".join(map(str, range(len(RUNS)))))
     options = parser.parse_args()
     dataset = data.load("cifar10", options.data_dir, test_size=1)
     ends = {}
     print(f"{'':43}{'recomputed':>19}{'held':>19}")
     print(f"{'metric':17}{'options':20}{'layer':6}" + f"{'error':>9}{'cosine':>10}" * 2)
-    for name, settings in RUNS:
+    for name, settings in (RUNS[int(number)] for number in options.runs.split(",")):
         end, compared = train(name, settings, dataset, options.steps, order=0)
         label = ", ".join(str(value) for value in settings.values())
         if name == "alpha":
@@ -112,6 +113,8 @@ def main() -> None:
                 errors, cosines = np.array(pairs).T
                 cells += f"{np.abs(errors).max():9.1e}{cosines.min():10.5f}"
             print(f"{name:17}{label:20}{layer:6}{cells}", flush=True)
+    if not ends:
+        return
     for order in range(3):
         label = f"exact, order {order}" if order else "exact"
         ends[label], _ = train("alpha", {}, dataset, options.steps, order)

@@ -22,8 +22,10 @@ MAX_ERROR = 1e-3
 # allowed; at a start, where the estimate is of vectors that are still far off, until it is less.
 AFTER_ALARM, AFTER_START = 0.5, 0.05
 MAX_ITERATIONS = 40
-# How many vectors are followed for each of the tail. TODO
-FOLLOWED = 2.5
+# Vectors followed for each one of the tail: near the edge of a bulk eigenvalues fall so slowly with
+# their rank that twice as many take several iterations a step. Past this share of the spectrum they
+# fall faster, and twice as many do.
+FOLLOWED, LEAST_FOLLOWED, FOLLOWED_SHARE = 2.75, 2, 0.3
 # Gaps below this, relative to the eigenvalue, count as this: of eigenvalues that close to those not
 # followed, it makes no difference which are followed.
 LEAST_GAP = 0.05
@@ -86,8 +88,9 @@ def no_tail(W: jax.Array, num_tail: int) -> Tail:
 
 
 def num_followed(num_tail: int, size: int) -> int:
-    """How many vectors are followed: FOLLOWED times as many as the tail has, or more if few."""
-    return min(size, max(int(FOLLOWED * num_tail), num_tail + 8))
+    """How many vectors are followed: 2 to 2.75 times as many as the tail has, at least 8 more."""
+    wanted = min(FOLLOWED * num_tail, max(LEAST_FOLLOWED * num_tail, FOLLOWED_SHARE * size))
+    return min(size, max(int(wanted), num_tail + 8))
 
 
 def tracked_tail(W: jax.Array, last: Tail, num_tail: int) -> tuple[jax.Array, Tail]:

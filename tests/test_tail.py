@@ -57,7 +57,7 @@ def test_follows_the_exact_penalty(name):
         assert tail.penalty == pytest.approx(float(state.penalty), rel=1e-2, abs=1e-4)
         assert cosine(gradient, followed) > 0.99
     last = tail_of(tail)
-    assert last.vectors.shape == (160, 32)
+    assert last.vectors.shape == (160, 44)
     assert last.num_iterations == 1
     assert last.error < 1
 
