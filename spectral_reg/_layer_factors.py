@@ -9,6 +9,7 @@ import numpy as np
 
 from ._axes import MatrixAxes, arrange
 from ._hyperparameters import stays_itself
+from ._one_body import places_at_run_time
 
 Ratio = Callable[[jax.Array], jax.Array]
 Values = dict[str, jax.Array]
@@ -121,11 +122,11 @@ def factors_of(
     if uniform:
         factors = jnp.full_like(factors, jnp.mean(factors))
     factors = jnp.where(finite, factors[group_of], 1)
-    ends = np.cumsum([value.size for value in values.values()])[:-1]
-    pieces = jnp.split(factors, ends)
+    ends = np.cumsum([value.size for value in values.values()]).tolist()
+    starts = places_at_run_time([0, *ends[:-1]], jnp.sum(counts >= 0))
     shaped = {
-        name: piece.reshape(value.shape)
-        for piece, (name, value) in zip(pieces, values.items(), strict=True)
+        name: jax.lax.dynamic_slice_in_dim(factors, start, value.size).reshape(value.shape)
+        for start, (name, value) in zip(starts, values.items(), strict=True)
     }
     return shaped, jnp.sum(~finite | ~usable[group_of]).astype(jnp.int32)
 

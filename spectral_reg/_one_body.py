@@ -1,6 +1,6 @@
 """Layers of one shape through one traced body: a program does not grow with their number."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
+from ._stacks import anywhere
 
 Result = TypeVar("Result")
 
@@ -93,9 +94,6 @@ def _in_turn(
         jnp.zeros((), jnp.int32),
         _stack(arguments),
     )
-    # A place that is known to the compiler makes a kernel of its own of every layer's part: 18 ms
-    # each. Out of a condition none is known, and one kernel serves all.
-    places = jax.lax.cond(count > 0, lambda: [*range(len(arguments))], lambda: [0] * len(arguments))
     return jnp.sum(numbers), [
         jax.tree.map(
             lambda leaf, place=place: jax.lax.dynamic_index_in_dim(
@@ -103,5 +101,15 @@ def _in_turn(
             ),
             done,
         )
-        for place in places
+        for place in places_at_run_time(range(len(arguments)), count)
     ]
+
+
+def places_at_run_time(places: Iterable[int], count: jax.Array) -> list[jax.Array]:
+    """The places, if the count is above 0, as it always is.
+
+    A place that is known to the compiler makes a kernel of its own of every part that is taken out
+    of an array: 18 ms each. Out of a condition none is known, and one kernel serves all.
+    """
+    known = [*places]
+    return jax.lax.cond(anywhere(count > 0), lambda: known, lambda: [0] * len(known))
