@@ -60,6 +60,10 @@ SETTINGS: dict[str, tuple[Any, dict[str, Any]] | None] = {
     "alpha": (sr.alpha, {}),
     "power_law_distance": (sr.power_law_distance(3.0), {}),
     "power_law_distance, warm": (sr.power_law_distance(3.0), {"tracking": "warm"}),
+    "top tenth, tail": (
+        sr.spectral_metric(sr.smooth_hill(low=0.02, high=0.1)),
+        {"tracking": "tail"},
+    ),
     "alpha, autodiff through svd": (naive_alpha, {}),
 }
 

@@ -37,10 +37,10 @@ class SpectralPenaltyState(NamedTuple):
             parameters, with ``optax.MaskedNode`` where a leaf is not selected. N M numbers.
         vectors: Path to singular vectors, where ``tracking`` follows them; otherwise empty. M^2
             numbers for a metric of the spectrum; 16 M, and the two norms, for a metric of the
-            norms. With ``tracking="tail"`` M K numbers, K being twice the number of eigenvalues
-            that are read, and for the last step ``lambda_max``, the ``error`` of the tail relative
-            to what is allowed, and ``num_iterations``. Zeros before the first step, which starts
-            the tracking.
+            norms. With ``tracking="tail"`` M K numbers, K being two to three times the number of
+            eigenvalues that are read, and for the last step ``lambda_max``, the ``error`` of the
+            tail relative to what is allowed, and ``num_iterations``. Zeros before the first step,
+            which starts the tracking.
     """
 
     count: jax.Array  # type: ignore[assignment]  # Optax's own states shadow tuple.count too

@@ -82,10 +82,10 @@ def add_spectral_penalty(
             ``"warm"`` keeps the singular vectors in the state and updates them with products alone:
             by conjugate gradients for metrics of the norms (:func:`norm_metric`), by damped Jacobi
             rotations for all others, with a decomposition only where the weights have moved too far
-            in one step. ``"tail"`` keeps only the vectors of the largest eigenvalues, twice as many
-            as the metric reads (its ``fraction``), and updates them by block power iteration, for
-            matrices too large for the other two; it refuses metrics of the whole spectrum, and
-            decomposes a matrix whose tail, twice, would be its whole spectrum.
+            in one step. ``"tail"`` keeps only the vectors of the largest eigenvalues, two to three
+            times as many as the metric reads (its ``fraction``), and updates them by block power
+            iteration, for matrices too large for the other two; it refuses metrics of the whole
+            spectrum, and decomposes a matrix whose tail, twice, would be its whole spectrum.
 
             Tracking starts at the first step, and again after a jump of the weights, as to those of
             a checkpoint, or when they are finite again; such a step costs more. Tracked eigenvalues

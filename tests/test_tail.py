@@ -119,6 +119,23 @@ def test_finds_what_rises_where_the_span_has_no_part():
         assert state.penalty == pytest.approx(float(metric(params["fc"]["kernel"])), rel=1e-3)
 
 
+def test_neighbours_across_the_border_of_the_tail_are_told_apart():
+    # The last of the tail's 16 and the first beyond it turn by half a right angle, through a
+    # direction that is not followed: so little of that is in each that their angles do not tell.
+    X = np.diag(1 + np.arange(160)[::-1] / 160)
+    X[16, 16] = X[15, 15] * (1 - 1e-4)
+    turned = X.copy()
+    turned[[15, 16], 120] = turned[120, [15, 16]] = 0.012
+    trees = [
+        {"fc": {"kernel": jnp.asarray(np.linalg.cholesky(gram).T, jnp.float32)}}
+        for gram in (X, X, turned)
+    ]
+    *_, (gradient, state) = run(TENTH["hill"], trees, tracking="tail")
+    exact = jax.grad(TENTH["hill"])(trees[-1]["fc"]["kernel"])
+    assert cosine(gradient, exact) > 0.9999
+    assert 1 < tail_of(state).num_iterations < 10
+
+
 def test_fewer_than_three_eigenvalues_are_followed_as_three():
     metric = sr.power_law_distance(2.5, fraction=0.01)
     params = {"fc": {"kernel": jnp.asarray(heavy((60, 48)), jnp.float32)}}
