@@ -52,9 +52,22 @@ PRESETS = {
 
 
 def plan(preset: Preset, options: argparse.Namespace) -> sweep.Plan:
-    """Lists the seeds of the run."""
-    configs = seeds_of(preset.baseline, options.seed, preset.num_seeds)
+    """Lists the seeds of the run at each batch size."""
+    epsilon = "adadelta" if options.epsilon == 1e-7 else "adadelta_1e-8"
+    runs = [dataclasses.replace(preset.at(size), optimizer=epsilon) for size in preset.batch_sizes]
+    configs = [config for run in runs for config in seeds_of(run, options.seed, preset.num_seeds)]
     return lambda found: configs
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the experiment's own argument."""
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        choices=(1e-7, 1e-8),
+        default=1e-7,
+        help="of AdaDelta; Keras had 1e-8 until 2.1.2 and has had 1e-7 since",
+    )
 
 
 def _density(axes: Axes, layer: Layer, most: float, bins: int) -> None:
@@ -91,43 +104,67 @@ def draw(layer: Layer, title: str) -> Figure:
     return figure
 
 
-def table(group: Group) -> Table:
-    """Makes the table, the papers' numbers beside ours."""
+def _numbers(group: Group) -> list[str]:
     layers = [row.layers["fc1"] for row in group.rows]
     fits = [layer.fits.marchenko_pastur for layer in layers if layer.fits]
 
     def mean(values: Sequence[float], digits: int) -> str:
         return f"{np.mean(values):.{digits}f}" if values else "–"
 
+    return [
+        str(len(group.rows)),
+        f"{group.mean(train_accuracy):.4f}",
+        f"{group.mean(test_accuracy):.4f}",
+        mean([fit.lambda_plus for fit in fits], 2),
+        mean([fit.bulk.edges[1] for fit in fits if fit.bulk], 2),
+        mean([fit.num_spikes for fit in fits], 1),
+        mean([layer.lambda_max for layer in layers], 1),
+        group.phase("fc1"),
+    ]
+
+
+NAMES = (
+    "seeds",
+    "train accuracy",
+    "test accuracy",
+    "edge λ₊",
+    "end of the bulk",
+    "spikes",
+    "largest λ",
+    "phase",
+)
+PUBLISHED = ("", "1.0000", "0.9925", "about 3.5", "", "25", "up to about 25", "BULK_SPIKES")
+
+
+def table(measured: Sequence[Group]) -> Table:
+    """Makes the table, a column a batch size, the papers' numbers beside them."""
     result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for header in ("FC1 of LeNet5", "ours", "papers"):
+    sizes = [f"b = {group.config.batch_size}" for group in measured]
+    for header in ("FC1 of LeNet5", *sizes, "papers"):
         result.add_column(header)
-    result.add_row("train accuracy", f"{group.mean(train_accuracy):.4f}", "1.0000")
-    result.add_row("test accuracy", f"{group.mean(test_accuracy):.4f}", "0.9925")
-    ends = [fit.bulk.edges[1] for fit in fits if fit.bulk]
-    result.add_row("edge λ₊", mean([fit.lambda_plus for fit in fits], 2), "about 3.5")
-    result.add_row("end of the bulk", mean(ends, 2), "")
-    result.add_row("spikes", mean([fit.num_spikes for fit in fits], 1), "25")
-    result.add_row("largest λ", mean([layer.lambda_max for layer in layers], 1), "up to about 25")
-    result.add_row("phase", group.phase("fc1"), "BULK_SPIKES")
+    for row in zip(NAMES, *map(_numbers, measured), PUBLISHED, strict=True):
+        result.add_row(*row)
     return result
 
 
 def present(finished: command.Finished) -> Sequence[Path]:
-    """Draws the spectrum of the first seed, and writes the table."""
-    (group,) = groups(finished.cells.values())
-    config = group.config
+    """Draws the spectrum of the first seed at the first batch size, and writes the table."""
+    measured = groups(finished.cells.values())
+    config = measured[0].config
     title = f"{report.network(config)}, {config.epochs} epochs"
-    shown = table(group)
+    shown = table(measured)
     Console().print(shown)
     folder, cells = finished.folder, list(finished.cells.values())
+    drawn = draw(measured[0].rows[0].layers["fc1"], f"{title}, b = {config.batch_size}")
     return [
-        figures.save(draw(group.rows[0].layers["fc1"], title), folder / "spectrum.png"),
+        figures.save(drawn, folder / "spectrum.png"),
         report.write(folder / "results.md", title, [shown], cells, finished.command),
     ]
 
 
-EXPERIMENT = command.Experiment("lenet5", __doc__.splitlines()[0], plan, present, PRESETS)
+EXPERIMENT = command.Experiment(
+    "lenet5", __doc__.splitlines()[0], plan, present, PRESETS, arguments
+)
 
 
 def main(arguments: Sequence[str] | None = None, *, executor: Executor | None = None) -> int:

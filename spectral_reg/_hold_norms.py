@@ -70,6 +70,7 @@ def hold_norms(
         The transformation; ``update`` needs ``params``.
 
     Raises:
+        TypeError: If ``norms`` is no mapping.
         ValueError: If ``kind`` is unknown, the paths or shapes of the norms are not those of the
             layers, or as for :func:`layer_matrices`.
 
@@ -88,6 +89,12 @@ def hold_norms(
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
+    if norms is not None and not isinstance(norms, Mapping):
+        raise TypeError(
+            f"norms is {type(norms).__name__}; expected a mapping from path to [num_steps, *stack]:"
+            " jax.tree.map(lambda *steps: jnp.stack(steps), *record) makes one of a list of"
+            " layer_norms"
+        )
     mask = unpacked(mask)
     recorded = None if norms is None else {name: jnp.asarray(n) for name, n in norms.items()}
 

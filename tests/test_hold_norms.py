@@ -133,3 +133,9 @@ def test_bad_input():
         other = hold.init({"fc": {"kernel": jnp.eye(4)}, "out": {"kernel": jnp.eye(4)}})
         with pytest.raises(ValueError, match="the state's norms is"):
             hold.update(fc, other, fc)
+
+
+def test_a_list_of_records_is_refused_with_what_makes_a_mapping_of_it():
+    record = [sr.layer_norms({"fc": {"kernel": jnp.ones((3, 2))}})]
+    with pytest.raises(TypeError, match=r"norms is list; expected a mapping .* jnp\.stack"):
+        sr.hold_norms(norms=record)

@@ -25,7 +25,7 @@ class Config:
         seed: Decides the weights, the order of the images, the dropout and the random labels.
         network: Name of the network.
         loss: ``"cross_entropy"``, or ``"mse"`` on the softmax.
-        optimizer: ``"sgd"`` or ``"adadelta"``.
+        optimizer: ``"sgd"``, ``"adadelta"``, or ``"adadelta_1e-8"`` with the epsilon of Keras 2.0.
         learning_rate: In the first epoch.
         decay: What the learning rate is multiplied by after each epoch.
         momentum: Of SGD.

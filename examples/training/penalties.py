@@ -61,6 +61,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     optimizers = {
         "sgd": functools.partial(optax.sgd, momentum=config.momentum),
         "adadelta": functools.partial(optax.adadelta, rho=0.95, eps=1e-7),
+        "adadelta_1e-8": functools.partial(optax.adadelta, rho=0.95, eps=1e-8),
     }
     if config.optimizer not in optimizers:
         raise ValueError(
