@@ -6,6 +6,7 @@ from ._alpha import hill as hill
 from ._alpha import smooth_hill as smooth_hill
 from ._axes import MatrixAxes as MatrixAxes
 from ._axes_argument import Stacked as Stacked
+from ._by_layer_factors import LayerFactorsState as LayerFactorsState
 from ._cap_spectral_norm import CappedNormsState as CappedNormsState
 from ._cap_spectral_norm import cap_spectral_norm as cap_spectral_norm
 from ._conv_operator import ConvOperator as ConvOperator
@@ -18,7 +19,6 @@ from ._hold_norms import HeldNormsState as HeldNormsState
 from ._hold_norms import hold_norms as hold_norms
 from ._hold_norms import layer_norms as layer_norms
 from ._layer_factors import linear_ratio as linear_ratio
-from ._layer_scale import LayerFactorsState as LayerFactorsState
 from ._layer_scale import add_decayed_weights_by_spectra as add_decayed_weights_by_spectra
 from ._layer_scale import scale_by_layer_spectra as scale_by_layer_spectra
 from ._layers import layer_matrices as layer_matrices

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._layer_scale import LayerFactorsState
+from ._by_layer_factors import LayerFactorsState
 from ._optax_state import SpectralPenaltyState
 from ._watch import SpectralWatchState
 
