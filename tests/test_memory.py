@@ -33,4 +33,4 @@ def test_memory_that_was_freed_is_used_again():
         way: int(subprocess.check_output([sys.executable, "-c", FAULTS, way], text=True))
         for way in ("keep", "do not")
     }
-    assert faults["keep"] < 0.2 * faults["do not"]
+    assert faults["keep"] <= 0.2 * faults["do not"]
