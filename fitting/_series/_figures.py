@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..palette import LIGHT, PHASES, STYLE
+from ..palette import DOTS, LIGHT, PHASES, STYLE
 from ._measured import MeasuredSeries
 from ._sentences import label
 
@@ -31,7 +31,7 @@ def plot_series(series: MeasuredSeries, folder: str | Path) -> list[Path]:
                 _curve(axes, label(*key), table)
             figure.legend(
                 handles=[
-                    Line2D([], [], color="#123a6b", label="alpha, with its phase"),
+                    Line2D([], [], color=DOTS, label="alpha, with its phase"),
                     Line2D([], [], color=LIGHT["color"], linestyle="--", label="stable rank"),
                 ],
                 loc="outside upper center",
@@ -48,7 +48,7 @@ def _curve(axes, title, table):  # type: ignore[no-untyped-def]
     fitted = table[table["valid"]]
     alpha, sigma = np.minimum(fitted["alpha"], TOP_ALPHA), fitted["sigma"]
     axes.fill_between(fitted["step"], alpha - sigma, alpha + sigma, color="#b9c4d0", linewidth=0)
-    axes.plot(fitted["step"], alpha, color="#123a6b", linewidth=1)
+    axes.plot(fitted["step"], alpha, color=DOTS, linewidth=1)
     for phase, (color, marker) in PHASES.items():
         of = fitted["phase"] == phase
         axes.plot(fitted["step"][of], alpha[of], marker, color=color, markersize=3.5, linestyle="")
