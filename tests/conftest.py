@@ -7,6 +7,7 @@ from pathlib import Path
 # another on a busy machine: 4 s instead of 20 ms for a 384 x 384 eigendecomposition.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import draws
 import jax
 import matplotlib
 import pytest
@@ -15,6 +16,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 matplotlib.use("Agg")
 
 DATA = Path(os.environ.get("SPECTRAL_REG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collectstart(collector):
+    draws.restart(collector.nodeid)
+
+
+def pytest_runtest_setup(item):
+    draws.restart(item.nodeid)
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,12 @@
 from functools import partial
 
 import numpy as np
+from draws import RNG
 
 from fitting._checkpoints import Tensor
 from fitting._evaluation._experts import place_experts
 from fitting._evaluation._layouts import plan
 from fitting._evaluation._unit import spectra
-
-RNG = np.random.default_rng(0)
 
 
 def normal(*shape):

@@ -2,8 +2,8 @@
 
 import jax
 import numpy as np
+from draws import RNG
 
-RNG = np.random.default_rng(0)
 WIDTH, HEADS, KV_HEADS, DIM, HIDDEN, EXPERTS, VOCABULARY, LAYERS = 32, 4, 2, 8, 48, 3, 40, 5
 
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import RNG
 from weights import matrix, weight
 
 import spectral_reg as sr
-
-RNG = np.random.default_rng(0)
 
 
 def test_three_axes_are_a_stack_unless_the_layer_is_called_conv():

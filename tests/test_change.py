@@ -5,14 +5,13 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 import spectral_reg as sr
 from fitting._command import main
 from fitting._evaluation import short_name
-
-RNG = np.random.default_rng(0)
 
 
 def normal(*shape):

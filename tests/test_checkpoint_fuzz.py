@@ -8,13 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from draws import RNG
 
 import fitting
 import spectral_reg as sr
 from fitting._checkpoints import open_checkpoint
 
 NUM_FILES = 500
-RNG = np.random.default_rng(0)
 WEIGHTS = {
     "fc.weight": RNG.standard_normal((12, 16)).astype(np.float32),
     "fc.bias": np.zeros(12, np.float32),

@@ -8,12 +8,12 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 
 import fitting
 from fitting._checkpoints import open_checkpoint
 
 h5py = pytest.importorskip("h5py", reason="needs h5py, which the tests' requirements install")
-RNG = np.random.default_rng(0)
 
 
 def layer(class_name, name, **config):

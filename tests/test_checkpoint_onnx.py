@@ -5,12 +5,12 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 
 from fitting._checkpoints import open_checkpoint
 
 onnx = pytest.importorskip("onnx", reason="needs onnx, which the tests' requirements install")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-RNG = np.random.default_rng(0)
 
 
 def save(path, nodes, weights, **options):

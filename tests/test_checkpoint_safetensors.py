@@ -9,12 +9,12 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 from fitting._checkpoints import FORMATS, find_file, open_checkpoint
 
-RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((6, 4)).astype(np.float32)
 
 

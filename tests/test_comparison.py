@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 from published_comparison import published
 from safetensors.numpy import save_file
 
@@ -13,7 +14,6 @@ import fitting
 from examples.papers.published_metrics import RESNET, VGG
 from fitting._command import main
 
-RNG = np.random.default_rng(0)
 WEIGHTS = RNG.standard_normal((3, 90, 60))
 MODELS = {
     "first": {

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import RNG
 from matrices import DEGENERATE
 
 import spectral_reg as sr
-
-RNG = np.random.default_rng(0)
 
 
 def circulant(kernel, size):

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import RNG
 
 import fitting
 import spectral_reg as sr
@@ -56,7 +57,7 @@ def test_every_refusal_speaks_the_dialect(said):
     assert not said.endswith(".")
 
 
-W = np.random.default_rng(0).normal(size=(30, 20))
+W = RNG.normal(size=(30, 20))
 EIGENVALUES = np.linalg.svd(W, compute_uv=False) ** 2
 FIT = fitting.fit_power_law(EIGENVALUES)
 PARAMS = {"fc": {"kernel": jnp.ones((4, 3))}}

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 from flax import nnx
 
 import fitting
 import spectral_reg as sr
 
-RNG = np.random.default_rng(0)
 PARAMS = {
     "conv": {"kernel": RNG.standard_normal((2, 2, 60, 80)), "bias": np.zeros(80)},
     "fc": {"kernel": RNG.standard_normal((300, 100)).astype(np.float32)},

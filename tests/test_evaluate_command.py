@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 from fitting._checkpoints import FORMATS
 from fitting._command import main
 
-RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((80, 60, 2, 2))
 WEIGHT = RNG.standard_normal((300, 100)).astype(np.float32)
 

@@ -5,11 +5,10 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
-
-RNG = np.random.default_rng(0)
 
 
 def test_safetensors_and_torch_files_measure_the_same(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -19,7 +20,6 @@ import fitting
 from fitting._evaluation import _execution, describe, run
 
 ROOT = Path(__file__).parents[1]
-RNG = np.random.default_rng(0)
 PARAMS = {
     "conv": {"kernel": RNG.standard_normal((2, 2, 60, 80))},
     "zero": {"kernel": np.zeros((20, 20))},

@@ -5,12 +5,12 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 from gguf_file import write
 
 import fitting
 from fitting._checkpoints import open_checkpoint
 
-RNG = np.random.default_rng(0)
 F = np.float32
 
 

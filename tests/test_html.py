@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from draws import RNG
 from rich.console import Console
 
 import fitting
@@ -16,7 +17,6 @@ from fitting._command._report_table import show
 from fitting._reports import fold
 from fitting._reports._remarks import caveats, left_out, verdicts
 
-RNG = np.random.default_rng(0)
 EVIL = "<script>alert('@@script@@')</script>\"><img src=x onerror=alert(1)>"
 VOID = {"meta", "input", "br", "wbr"}
 # The end tags that HTML lets a page leave out.

@@ -3,14 +3,13 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 
 from benchmarks import evaluate
 from fitting._evaluation import _eigenvalues, _on_accelerator
 from fitting._evaluation._band import BAND, eigenvalues_by_band
 from fitting._evaluation._eigenvalues import squared_singular_values
 from fitting._random_matrices import count_zeros
-
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""A process that keeps its memory meets fewer pages, and says so."""
+"""A process that keeps its memory neither maps what is large nor gives it back, and says so."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -8,17 +9,27 @@ import pytest
 
 from examples.training import memory
 
-FAULTS = """
-import resource, sys
+# What glibc's mallinfo tells of one large block: how many it maps by themselves for it, and the
+# bytes of its heap once the block is freed.
+ONE_BLOCK = """
+import ctypes, sys
 from examples.training.memory import keep_freed
-import numpy as np
 
+class MallInfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("arena", "ordblks", "smblks", "hblks")] + [
+        ("rest", ctypes.c_int * 6)
+    ]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo.restype, libc.malloc.restype = MallInfo, ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
 if sys.argv[1] == "keep":
     assert keep_freed()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.ones(2**25, np.int8)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+before = libc.mallinfo().hblks
+block = libc.malloc(2**25)
+mapped = libc.mallinfo().hblks - before
+libc.free(block)
+print([mapped, libc.mallinfo().arena])
 """
 
 
@@ -28,9 +39,8 @@ def test_without_glibc_nothing_is_changed(monkeypatch):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's mallopt")
-def test_memory_that_was_freed_is_used_again():
-    faults = {
-        way: int(subprocess.check_output([sys.executable, "-c", FAULTS, way], text=True))
-        for way in ("keep", "do not")
-    }
-    assert faults["keep"] <= 0.2 * faults["do not"]
+@pytest.mark.parametrize(("way", "mapped"), [("keep", 0), ("do not", 1)])
+def test_a_large_block_is_mapped_for_itself_unless_memory_is_kept(way, mapped):
+    told = subprocess.check_output([sys.executable, "-c", ONE_BLOCK, way], text=True)
+    found, heap = json.loads(told)
+    assert (found, heap >= 2**25) == (mapped, way == "keep")

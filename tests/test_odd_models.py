@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 from fitting._command import main
 
-RNG = np.random.default_rng(0)
 W = RNG.normal(size=(60, 40)).astype(np.float32)
 
 

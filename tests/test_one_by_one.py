@@ -6,12 +6,12 @@ import gguf_file
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 from fitting._evaluation import _one_by_one
 
-RNG = np.random.default_rng(0)
 EXPERTS = "model.layers.0.mlp.experts"
 
 

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import RNG
 
 import spectral_reg as sr
 
-KERNEL = np.random.default_rng(0).standard_normal((2, 3, 8, 5)).astype(np.float32)
+KERNEL = RNG.standard_normal((2, 3, 8, 5)).astype(np.float32)
 PARAMS = {"conv": {"kernel": KERNEL}, "fc": {"kernel": KERNEL[0, 0], "bias": np.ones(5)}}
 
 

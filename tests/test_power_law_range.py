@@ -3,12 +3,12 @@
 import numpy as np
 import powerlaw
 import pytest
+from draws import RNG
 from kinds_of_spectra import spectrum
 
 import fitting
 from fitting._power_laws import _scan
 
-RNG = np.random.default_rng(0)
 HEAVY = spectrum(RNG.standard_t(3, (300, 200)))
 
 

@@ -6,13 +6,13 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import RNG
 from safetensors.numpy import save_file
 
 import fitting
 from fitting._checkpoints import noise_edge, open_checkpoint
 from fitting._checkpoints._packed import code_steps
 
-RNG = np.random.default_rng(0)
 F = np.float32
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the columns in the eight fields of AWQ's int32, lowest first
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from draws import RNG
 from matplotlib import image, pyplot
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
@@ -15,8 +16,6 @@ from safetensors.numpy import save_file
 import fitting
 from fitting._command import main
 from fitting._reports import _spectrum_figures
-
-RNG = np.random.default_rng(0)
 
 
 def heavy(rows, cols, rng=RNG):

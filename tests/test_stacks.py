@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import RNG
 
 import spectral_reg as sr
 from spectral_reg import _stacks
 from spectral_reg._stacks import eigh
 
 TESTS = Path(__file__).parent
-STACK = np.random.default_rng(0).standard_normal((3, 2, 10, 6)).astype(np.float32)
+STACK = RNG.standard_normal((3, 2, 10, 6)).astype(np.float32)
 WARM = sr.add_spectral_penalty(sr.log_stable_rank, 1.0, tracking="warm")
 SLICES = sr.add_spectral_penalty(sr.alpha, 1.0, tracking="warm")
 SAMPLED = sr.sampled(sr.alpha, key=jax.random.key(0), num_blocks=3, size=4)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from draws import RNG
 
 import fitting
 
-RNG = np.random.default_rng(0)
 NULLS = {
     "Gaussian": lambda: RNG.normal(size=(120, 80)),
     "t(3)": lambda: RNG.standard_t(3, (120, 80)),

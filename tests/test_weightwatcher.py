@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from draws import RNG
 
 import fitting
 
-RNG = np.random.default_rng(0)
 PARAMS = {
     "conv": {"kernel": RNG.standard_normal((3, 3, 16, 24))},
     "stem": {"kernel": RNG.standard_normal((3, 3, 3, 16))},

@@ -1,10 +1,9 @@
 """A weight of any shape, and the matrices that a model's weights make."""
 
 import numpy as np
+from draws import RNG
 
 import spectral_reg as sr
-
-RNG = np.random.default_rng(0)
 
 
 def weight(*shape):
