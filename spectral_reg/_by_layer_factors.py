@@ -18,7 +18,7 @@ from ._penalty import layer_values
 from ._reading import select_layers
 from ._reparametrized import Reparametrized, by_source
 from ._spectral_metric import Metric, metric_name
-from ._stacks import anywhere
+from ._stacks import renewed
 from ._transformation import check_every
 from ._trees import Mask, PyTree, path_name
 
@@ -121,12 +121,9 @@ def by_layer_factors(
         def recompute() -> tuple[Values, Values, Values, jax.Array]:
             values = values_of(leaves, resolved)
             factors, num_not_finite = deal(values)
-            new = (values, factors, state.factors, num_not_finite)
-            return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, held)
+            return values, factors, state.factors, num_not_finite
 
-        values, factors, previous, num_not_finite = jax.lax.cond(
-            anywhere(due), recompute, lambda: held
-        )
+        values, factors, previous, num_not_finite = renewed(due, recompute, held)
         share = jnp.minimum((state.count % period + 1) / jnp.maximum(transition, 1), 1)
         sources, times = {}, {}
         for name, leaf in leaves.items():

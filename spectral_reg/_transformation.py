@@ -35,7 +35,7 @@ from ._spectral_metric import (
     metric_name,
     resolved,
 )
-from ._stacks import anywhere
+from ._stacks import renewed
 from ._strength import Strength, check_strength, strengths_at
 from ._tracked_penalty import Vectors, check_tail, no_tracking
 from ._trees import Mask, PyTree, named_leaves, path_name
@@ -224,15 +224,7 @@ def add_spectral_penalty(
         if is_held:
             held = (state.penalty, state.values, named_leaves(state.gradient), state.vectors)
             due = state.count % every == 0
-
-            def recompute_where_due() -> tuple[jax.Array, dict[str, Leaves], Leaves, Vectors]:
-                return jax.tree.map(
-                    lambda new, old: jnp.where(due, new.astype(old.dtype), old), recompute(), held
-                )
-
-            penalty, values, gradient, vectors = jax.lax.cond(
-                anywhere(due), recompute_where_due, lambda: held
-            )
+            penalty, values, gradient, vectors = renewed(due, recompute, held)
         else:
             penalty, values, gradient, vectors = recompute()
         strengths = strengths_at(strength, leaves, state.count)

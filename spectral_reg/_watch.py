@@ -28,7 +28,7 @@ from ._spectral_metric import (
     spectral_metric,
     top_fraction,
 )
-from ._stacks import anywhere
+from ._stacks import renewed
 from ._tracked_penalty import Vectors, check_tail, no_tracking, tracked_values
 from ._transformation import check_every
 from ._trees import Mask, PyTree
@@ -189,14 +189,11 @@ def watch_spectra(
         due = state.count % period == 0
         held = (state.values, state.vectors)
 
-        def measure_where_due() -> tuple[Values, tuple[Vectors, ...]]:
-            new = measure(leaves, state.vectors, axes_of)
-            return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, held)
+        def new() -> tuple[Values, tuple[Vectors, ...]]:
+            return measure(leaves, state.vectors, axes_of)
 
-        if isinstance(period, int) and period == 1:
-            values, vectors = measure(leaves, state.vectors, axes_of)
-        else:
-            values, vectors = jax.lax.cond(anywhere(due), measure_where_due, lambda: held)
+        is_always = isinstance(period, int) and period == 1
+        values, vectors = new() if is_always else renewed(due, new, held)
         return updates, SpectralWatchState(optax.safe_increment(state.count), values, vectors)
 
     return optax.GradientTransformationExtraArgs(init, update)
