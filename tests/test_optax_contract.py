@@ -93,6 +93,29 @@ def test_vmap_equals_each_alone(name):
             assert_close(part(updates, i), expected)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        penalty(every=3),
+        sr.watch_spectra(sr.alpha, every=3),
+        sr.scale_by_layer_spectra(sr.linear_ratio(0.5, 1.5), sr.stable_rank, every=3),
+    ],
+    ids=["penalty", "watch", "layer factors"],
+)
+def test_in_a_batch_each_keeps_its_own_clock(optimizer):
+    params = {"fc": {"kernel": PARAMS["fc"]["kernel"]}, "stack": PARAMS["stack"]}
+    update = jax.jit(optimizer.update)
+    states = [update(params, optimizer.init(params), params)[1]]
+    for _ in range(2):
+        states.append(update(params, states[-1], params)[1])
+    later = jax.tree.map(lambda leaf: leaf**2, params)
+    expected = [update(later, state, later) for state in states]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    found = jax.jit(jax.vmap(optimizer.update, (None, 0, None)))(later, together, later)
+    for i, alone in enumerate(expected):
+        assert_close(part(found, i), alone)
+
+
 @pytest.mark.parametrize("options", [{}, OPTIONS["warm norms, every"]], ids=["exact", "held"])
 def test_tree_map_params_sees_the_gradients_and_nothing_else(options):
     optimizer = optax.chain(
