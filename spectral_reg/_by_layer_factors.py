@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from ._axes_argument import Axes, ResolvedAxes
+from ._clock import check_every, renewed
 from ._hyperparameters import unpacked
 from ._layer_factors import Values, one_a_layer, scaled
 from ._layers import Conv, read_layers
 from ._one_body import in_one_body
-from ._optax_state import check_fits, check_updates, is_placeholder
+from ._optax_state import check_fits, check_params, check_updates, is_placeholder
 from ._penalty import layer_values
 from ._reading import select_layers
 from ._reparametrized import Reparametrized, by_source
 from ._spectral_metric import Metric, metric_name
-from ._stacks import renewed
-from ._transformation import check_every
 from ._trees import Mask, PyTree, path_name
 
 
@@ -109,8 +108,7 @@ def by_layer_factors(
         updates: PyTree, state: LayerFactorsState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, LayerFactorsState]:
         del extra
-        if params is None:
-            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        check_params(params)
         leaves, resolved = select_layers(params, mask, axes)
         check_updates(updates, by_source(leaves))
         expected = jax.eval_shape(lambda leaves: one_each(leaves, resolved), leaves)

@@ -16,7 +16,7 @@ from ._eigenvalues import tall
 from ._hyperparameters import unpacked
 from ._layers import CONV_MATRICES, ConvMatrices, read_layers
 from ._one_body import in_one_body
-from ._optax_state import check_fits, is_placeholder
+from ._optax_state import check_fits, check_params, is_placeholder
 from ._stacks import anywhere
 from ._tracked_norms import no_top_vectors
 from ._tracked_penalty import Vectors
@@ -154,8 +154,7 @@ def cap_spectral_norm(
         updates: PyTree, state: CappedNormsState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, CappedNormsState]:
         del extra
-        if params is None:
-            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        check_params(params)
         leaves, resolved = select_trained(params, mask, axes)
         shapes = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
         for what, came, expected in zip(("known", "vectors"), state[1:], shapes, strict=True):

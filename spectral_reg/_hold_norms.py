@@ -14,7 +14,7 @@ from ._eigenvalues import largest_eigenvalue
 from ._hyperparameters import unpacked
 from ._layer_factors import Values, scaled
 from ._layers import Layer, read_layers
-from ._optax_state import check_fits, is_placeholder
+from ._optax_state import check_fits, check_params, is_placeholder
 from ._tracked_norms import no_top_vectors, tracked_norms
 from ._tracked_penalty import Vectors
 from ._trees import Mask, PyTree
@@ -133,8 +133,7 @@ def hold_norms(
         updates: PyTree, state: HeldNormsState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, HeldNormsState]:
         del extra
-        if params is None:
-            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        check_params(params)
         leaves, resolved = select_trained(params, mask, axes)
         after = left_by_step(updates, leaves)
         expected = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)

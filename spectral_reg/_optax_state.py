@@ -93,6 +93,12 @@ def filled(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
     )
 
 
+def check_params(params: PyTree) -> None:
+    """Refuses an update without the parameters, which Optax's interface leaves optional."""
+    if params is None:
+        raise ValueError("params is None; expected parameters: update(updates, state, params)")
+
+
 def check_updates(updates: PyTree, names: Iterable[str]) -> None:
     """Refuses updates in which a parameter that is selected is not to be found."""
     paths = [*named_leaves(updates)]

@@ -73,34 +73,6 @@ def _anywhere_in_a_batch(
     return anywhere(jnp.any(condition, axis=0)), False
 
 
-@jax.custom_batching.custom_vmap
-def _each(condition: jax.Array) -> jax.Array:
-    """Whether each member of a batch has the condition; of a single one it is taken for granted.
-
-    So no select is compiled for what only a batch needs to tell apart.
-    """
-    return jnp.ones_like(condition)
-
-
-@_each.def_vmap
-def _each_in_a_batch(
-    size: int, is_batched: list[bool], condition: jax.Array
-) -> tuple[jax.Array, bool]:
-    del size
-    return condition, is_batched[0]
-
-
-def renewed(due: jax.Array, renew: Callable[[], Result], held: Result) -> Result:
-    """``renew()`` at the steps at which it is due, and what is held at the others."""
-
-    def where_due() -> Result:
-        return jax.tree.map(
-            lambda new, old: jnp.where(_each(due), new.astype(old.dtype), old), renew(), held
-        )
-
-    return jax.lax.cond(anywhere(due), where_due, lambda: held)
-
-
 _values_and_vectors = in_turn(
     lambda X: tuple(jnp.linalg.eigh(X, symmetrize_input=False))  # its own type is no tree of vmap's
 )

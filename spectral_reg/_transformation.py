@@ -1,6 +1,5 @@
 """Spectral penalties as an Optax transformation."""
 
-import operator
 import warnings
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import optax
 
 from . import _sharding as sharding
 from ._axes_argument import Axes, ResolvedAxes
+from ._clock import check_every, renewed
 from ._conv_operator import ConvOperator
 from ._follow_layers import follow_layers
 from ._hyperparameters import unpacked
@@ -18,6 +18,7 @@ from ._layers import Conv, check_conv
 from ._optax_state import (
     SpectralPenaltyState,
     check_fits,
+    check_params,
     check_updates,
     filled,
     is_hidden,
@@ -35,7 +36,6 @@ from ._spectral_metric import (
     metric_name,
     resolved,
 )
-from ._stacks import renewed
 from ._strength import Strength, check_strength, strengths_at
 from ._tracked_penalty import Vectors, check_tail, no_tracking
 from ._trees import Mask, PyTree, named_leaves, path_name
@@ -196,10 +196,7 @@ def add_spectral_penalty(
         updates: PyTree, state: SpectralPenaltyState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, SpectralPenaltyState]:
         del extra
-        if params is None:
-            raise ValueError(
-                "params is None; expected the parameters: call update(updates, state, params)"
-            )
+        check_params(params)
         leaves, axes_of = _select(params, mask, axes)
         weights = by_source(leaves)
         check_updates(updates, weights)
@@ -268,19 +265,3 @@ def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
         )
         return Selection({}, ResolvedAxes())
     return select_layers(params, mask, axes)
-
-
-def check_every(every: Any) -> int | jax.Array:
-    if isinstance(every, jax.Array):  # from inject_hyperparams
-        if every.shape or not jnp.issubdtype(every.dtype, jnp.integer):
-            raise ValueError(
-                f"every has shape {every.shape} and dtype {every.dtype}; expected a whole number"
-            )
-        return every
-    try:
-        number = operator.index(every)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"every is {every!r}; expected a whole number of at least 1")
-    return number

@@ -8,29 +8,24 @@ import jax.numpy as jnp
 import optax
 
 from ._axes_argument import Axes, ResolvedAxes
+from ._clock import check_every, renewed
 from ._conv_operator import ConvOperator
 from ._hyperparameters import unpacked
+from ._joint_metric import joints_of
 from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
 from ._one_body import in_one_body
-from ._optax_state import check_fits, is_placeholder, zeros_of
+from ._optax_state import check_fits, check_params, is_placeholder, zeros_of
 from ._penalty import in_layer, layer_values
 from ._reading import select_layers
 from ._spectral_metric import (
     Metric,
-    NormMetric,
     SpectralMetric,
     check_metric,
     function_of_eigenvalues,
-    is_scale_free,
     metric_name,
-    norm_metric,
     resolved,
-    spectral_metric,
-    top_fraction,
 )
-from ._stacks import renewed
 from ._tracked_penalty import Vectors, check_tail, no_tracking, tracked_values
-from ._transformation import check_every
 from ._trees import Mask, PyTree
 
 Leaves = dict[str, jax.Array]
@@ -121,7 +116,7 @@ def watch_spectra(
     if tracking == "tail":
         for metric in of_spectra.values():
             check_tail(metric)
-    joints = _joints(of_spectra, tracking)
+    joints = joints_of(of_spectra, tracking)
 
     def start(leaves: Leaves, axes: ResolvedAxes) -> tuple[Vectors, ...]:
         if not is_tracked:
@@ -176,8 +171,7 @@ def watch_spectra(
         updates: PyTree, state: SpectralWatchState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, SpectralWatchState]:
         del extra
-        if params is None:
-            raise ValueError("params is None; expected parameters: update(updates, state, params)")
+        check_params(params)
         leaves, axes_of = select_layers(params, mask, axes)
         shapes = jax.eval_shape(lambda leaves: start(leaves, axes_of), leaves)
         check_fits("vectors", state.vectors, shapes)
@@ -186,6 +180,12 @@ def watch_spectra(
                 f"the state has values of {[*state.values]}; expected {[*named]}: it was made for "
                 "other metrics; make a new one with init(params)"
             )
+        for by_path in state.values.values():
+            if {*by_path} != {*leaves}:
+                raise ValueError(
+                    f"the state has values of {[*by_path]}; expected {[*leaves]}: it was made for "
+                    "other params or another mask; make a new one with init(params)"
+                )
         due = state.count % period == 0
         held = (state.values, state.vectors)
 
@@ -235,30 +235,3 @@ def _as_decomposed(joint: SpectralMetric, leaves: Leaves, conv: Conv, axes: Reso
         with in_layer(path):
             values[path] = function(argument)
     return values
-
-
-def _joints(
-    of_spectra: dict[str, SpectralMetric], tracking: str
-) -> list[tuple[list[str], SpectralMetric]]:
-    """The metrics that share a spectrum, by name, and each such set as one."""
-    sets = [[*of_spectra]]
-    if tracking == "tail":
-        # Those of the norms need no tail, and the others no sum of the whole spectrum.
-        of_norms = [name for name, m in of_spectra.items() if isinstance(m, NormMetric)]
-        sets = [of_norms, [name for name in of_spectra if name not in of_norms]]
-    return [(names, _joint([of_spectra[name] for name in names])) for names in sets if names]
-
-
-def _joint(metrics: list[SpectralMetric]) -> SpectralMetric:
-    """All metrics at once, along a last axis: one decomposition for all."""
-    if all(isinstance(metric, NormMetric) for metric in metrics):
-        of_norms = [metric.of_norms for metric in metrics if isinstance(metric, NormMetric)]
-        return norm_metric(
-            lambda squared_norm, top: jnp.stack([f(squared_norm, top) for f in of_norms], axis=-1)
-        )
-    functions = [metric.of_eigenvalues for metric in metrics]
-    return spectral_metric(
-        lambda spectrum: jnp.stack([f(spectrum) for f in functions], axis=-1),
-        fraction=max((top_fraction(metric) for metric in metrics), default=1.0),
-        scale_free=all(is_scale_free(metric) for metric in metrics),
-    )

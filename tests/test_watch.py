@@ -199,6 +199,8 @@ def test_bad_input():
     watch = sr.watch_spectra(sr.alpha)
     with pytest.raises(ValueError, match="params is None; expected parameters"):
         watch.update(params, watch.init(params))
+    with pytest.raises(ValueError, match="it was made for other params or another mask"):
+        watch.update(params, watch.init({"other": params}), params)
     with pytest.raises(ValueError, match="it was made for other metrics"):
         watch.update(params, sr.watch_spectra(sr.stable_rank).init(params), params)
     with pytest.raises(ValueError, match="opt_state has no spectra in it; expected"):
