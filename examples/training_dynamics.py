@@ -41,7 +41,7 @@ Quantity = Callable[[Cell[Config], str], np.ndarray]
 
 def variants(preset: Preset) -> dict[str, Config]:
     """Gives the runs by name. Strength and rate are the papers' where they say them."""
-    base = preset.baseline
+    base = preset.at(preset.baseline.batch_size)
     # The papers' run with dropout has batch norm on FC1 and FC2 as well.
     dense_norm = base.network == "mini_alexnet"
     return {
