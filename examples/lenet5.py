@@ -3,8 +3,9 @@
     python -m examples.lenet5 --data-dir FOLDER
 
 FC1 is 2450 x 500. The papers have its edge at about 3.5, spikes from there to about 25, and a test
-accuracy of 99.25 %, after 20 epochs of AdaDelta. They do not give the batch size; 32 is the default
-of Keras.
+accuracy of 99.25 %, after 20 epochs of AdaDelta. They do not give the batch size. With 128, that of
+Keras' own examples, the spikes are as many and reach as far as theirs; with 32, the default of
+Keras, there are 41, up to 52.
 """
 
 import argparse
@@ -34,14 +35,14 @@ PAPER = Config(
     "mnist",
     60_000,
     10_000,
-    batch_size=32,
+    batch_size=128,
     epochs=20,
     network="lenet5",
     optimizer="adadelta",
     learning_rate=1.0,
 )
 PRESETS = {
-    "paper": Preset(PAPER, (32,), 1, reference=32),
+    "paper": Preset(PAPER, (128,), 1, reference=128),
     "smoke": Preset(
         dataclasses.replace(PAPER, data="digits", train_size=64, test_size=32, epochs=1),
         (32,),
