@@ -107,6 +107,18 @@ def test_a_claim_runs_and_gives_the_same_again(two_arms, tmp_path):
         assert np.ptp(first.judged[arm].measured["loss"]) > 0
 
 
+@pytest.mark.slow
+def test_trials_in_turn_are_those_of_a_map(tasks):
+    claim = CLAIMS["label-noise"]
+    task, program = tasks("label-noise"), claim.arms["l2"].program
+    settings = {"rate": jnp.array([1e-3, 2e-3]), "strength": jnp.array([0.1, 0.2])}
+    settings["decay"] = jnp.zeros(2)
+    arguments = (program, claim.presets["smoke"].budget, settings, jnp.arange(2))
+    together = run_trials(task, *arguments)
+    for name, values in run_trials(task._replace(in_turn=True), *arguments).items():
+        np.testing.assert_allclose(values, together[name], rtol=1e-4)
+
+
 def test_a_program_that_fails_stops_no_other(two_arms, tmp_path, monkeypatch):
     def run(task, program, *rest):
         if program is two_arms["adam"].program:

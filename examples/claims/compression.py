@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from examples.claims import images, language, noise
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.engine import Budget, Measures, Program, Task
-from examples.claims.layer_rates import BLOCKS, GRID
+from examples.claims.language import BLOCKS, GRID
 from examples.claims.noise import DIGITS, MNIST
 from examples.claims.optimizers import adamw, penalty
 from spectral_reg._stacks import eigh  # one matrix at a time on the CPU, whatever maps over it

@@ -14,7 +14,7 @@ import spectral_reg as sr
 from examples.claims import language, warnings
 from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Measures, Program, Settings
-from examples.claims.layer_rates import BLOCKS
+from examples.claims.language import BLOCKS
 from examples.claims.optimizers import adamw, cap, constant, penalty
 
 # A run is alive if it has learned more than how often each byte occurs, 3.2 nats a byte.

@@ -1,14 +1,23 @@
 """The task of the language model: bytes of the help pages that every Python has."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+import spectral_reg as sr
+from examples.claims.claim import Setting
 from examples.claims.engine import Measures, Task, as_they_are, nothing
 from examples.training import language_model
 
+BLOCKS = sr.by_path("blocks/*/kernel")
+# What AdamW is tuned over.
+GRID: tuple[Setting, ...] = tuple(
+    {"rate": rate, "decay": decay}
+    for rate, decay in itertools.product((4e-3, 2e-3, 8e-3, 1e-3), (0.1, 1.0))
+)
 # Of the text, from its end: the last tenth for judging, the one before it for tuning.
 NUM_PARTS = 10
 WINDOWS_AT_ONCE = 32

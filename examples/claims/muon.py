@@ -10,7 +10,7 @@ import spectral_reg as sr
 from examples.claims import language
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.engine import Budget, Optimizer, Program, Settings
-from examples.claims.layer_rates import BLOCKS, GRID
+from examples.claims.language import BLOCKS, GRID
 from examples.claims.optimizers import adamw, cap, cosine, penalty
 
 MUON_RATES = (2e-2, 1e-2)

@@ -1,6 +1,7 @@
 """Optimizers of the arms: functions of a trial's settings, which are traced numbers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,16 +32,18 @@ def constant(rate: jax.Array, num_steps: int) -> optax.Schedule:
     return lambda count: rate
 
 
-def adamw(
+def decayed(
+    scaling: Callable[[], optax.GradientTransformation],
     *,
     schedule: Callable[[jax.Array, int], optax.Schedule] = cosine,
     before: Callable[[Settings], optax.GradientTransformation] | None = None,
     after: Callable[[Settings, jax.Array], optax.GradientTransformation] | None = None,
     decay: Callable[[Settings, jax.Array], optax.GradientTransformation] | None = None,
 ) -> Optimizer:
-    """AdamW of the settings `rate` and `decay`, with additions.
+    """An optimizer of the settings `rate` and `decay`, with additions.
 
     Args:
+        scaling: What makes updates of gradients.
         schedule: Of the rate over the steps.
         before: Acts on the gradient, as a term of the loss does.
         after: Acts on the update.
@@ -50,17 +53,21 @@ def adamw(
     def optimizer(
         settings: Settings, key: jax.Array, num_steps: int
     ) -> optax.GradientTransformation:
-        decayed = decay or (lambda settings, key: optax.add_decayed_weights(settings["decay"]))
+        shrunk = decay or (lambda settings, key: optax.add_decayed_weights(settings["decay"]))
         parts = [
             *([before(settings)] if before else []),
-            optax.scale_by_adam(b2=0.98),
-            decayed(settings, key),
+            scaling(),
+            shrunk(settings, key),
             optax.scale_by_learning_rate(schedule(settings["rate"], num_steps)),
             *([after(settings, key)] if after else []),
         ]
         return optax.chain(*parts)
 
     return optimizer
+
+
+adamw = partial(decayed, partial(optax.scale_by_adam, b2=0.98))
+sgd = partial(decayed, partial(optax.trace, 0.9))
 
 
 def penalty(metric: Any, **options: Any) -> Callable[[Settings], optax.GradientTransformation]:

@@ -14,7 +14,8 @@ from examples.claims import (
 )
 
 CLAIMS = {
-    "layer-rates": layer_rates.CLAIM,
+    "layer-rates": layer_rates.ON_TEXT,
+    "layer-rates-images": layer_rates.ON_IMAGES,
     "failures": failures.CLAIM,
     "plasticity": plasticity.CLAIM,
     "compression": compression.ON_IMAGES,

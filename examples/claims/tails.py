@@ -6,7 +6,7 @@ import spectral_reg as sr
 from examples.claims import language
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.engine import Budget, Program
-from examples.claims.layer_rates import BLOCKS, GRID
+from examples.claims.language import BLOCKS, GRID
 from examples.claims.optimizers import adamw, penalty
 
 EXPONENTS = (3.0, 2.5, 4.0)
