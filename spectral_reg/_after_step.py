@@ -22,6 +22,11 @@ def select_trained(params: PyTree, mask: Mask, axes: Axes) -> Selection:
                 f"mask selects {name!r}, which is made of {[*leaf.sources]}; expected a weight "
                 "that is trained itself: leave it out with mask"
             )
+        if 0 in leaf.shape or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"{name!r} has shape {leaf.shape} and dtype {leaf.dtype}; expected real "
+                "floating-point numbers, at least one: leave it out with mask"
+            )
     return selection
 
 

@@ -71,7 +71,9 @@ def by_layer_factors(
             own, its_axes = {name: leaf}, ResolvedAxes({name: resolved[name]})
             values = layer_values(own, metric, mask={name: True}, conv=conv, axes=its_axes)
             (layer,) = read_layers(own, mask={name: True}, conv=conv, axes=its_axes).values()
-            return one_a_layer(values[name], layer.num_batch)
+            # Zeros have no spectrum to read a factor from, whatever number a metric gives for them.
+            sizes = jnp.max(jnp.abs(layer.weight), axis=range(layer.num_batch, layer.weight.ndim))
+            return jnp.where(sizes == 0, jnp.nan, one_a_layer(values[name], layer.num_batch))
 
         return in_one_body(value_of, leaves, resolved)
 
@@ -113,6 +115,11 @@ def by_layer_factors(
         check_updates(updates, by_source(leaves))
         expected = jax.eval_shape(lambda leaves: one_each(leaves, resolved), leaves)
         check_fits("factors", state.factors, expected)
+        if name_of_metric not in state.values:
+            raise ValueError(
+                f"the state has values of {[*state.values]}; expected {name_of_metric!r}: it was "
+                "made for another metric; make a new one with init(params)"
+            )
         held = (state.values[name_of_metric], state.factors, state.previous, state.num_not_finite)
         due = state.count % period == 0
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from . import _sharding as sharding
@@ -160,6 +161,7 @@ def cap_spectral_norm(
         for what, came, expected in zip(("known", "vectors"), state[1:], shapes, strict=True):
             check_fits(what, came, expected)
         most = bound(state.count) if callable(bound) else bound
+        most = most.item() if isinstance(most, np.generic) else most
 
         def cap(name: str, argument: tuple[Any, ...]) -> tuple[jax.Array, KnownNorms, Any]:
             before, after, known, vectors = argument
@@ -168,7 +170,8 @@ def cap_spectral_norm(
                 return matrices(name, leaf, resolved)
 
             W = as_matrices(after)
-            reach = _reach(wide(as_matrices(before)), W, known, before.dtype)
+            start = wide(as_matrices(before))
+            reach = _reach(start, W, known, before.dtype)
 
             def clip() -> tuple[jax.Array, jax.Array, Any]:
                 is_wide = W.shape[-2] < W.shape[-1]
@@ -176,7 +179,8 @@ def cap_spectral_norm(
                 if soft:
                     new, largest = softly_clipped(new, most)
                 elif is_followed:
-                    new, largest, followed = clipped_along_top(new, vectors, most)
+                    change = tall(W - start)
+                    new, largest, followed = clipped_along_top(new, vectors, most, change)
                 else:
                     new, largest = clipped(new, most)
                 new = jnp.swapaxes(new, -1, -2) if is_wide else new
@@ -210,8 +214,10 @@ def _reach(before: jax.Array, after: jax.Array, known: KnownNorms, dtype: Any) -
     norm = _frobenius(before)
     # A singular value moves by the norm of the step at most, and by that of the rounding.
     rounding = float(jnp.finfo(dtype).eps) * norm
-    reach = known.largest + _frobenius(after - before) + rounding
-    is_known = jnp.abs(norm - known.frobenius) <= MAX_DRIFT * known.frobenius
+    # And by that of what has been done to it elsewhere, of which this is the least.
+    drift = jnp.abs(norm - known.frobenius)
+    reach = known.largest + _frobenius(after - before) + rounding + drift
+    is_known = drift <= MAX_DRIFT * known.frobenius
     return jnp.where(is_known, reach, jnp.inf)
 
 

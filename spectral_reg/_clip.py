@@ -7,7 +7,7 @@ from . import _sharding as sharding
 from ._algebra import product, transpose
 from ._eigenvalues import gram, singular_vectors
 from ._stacks import anywhere
-from ._tracked_norms import FOLLOWED, TopVectors, climb_to_top
+from ._tracked_norms import FOLLOWED, TopVectors, climb_to_top, with_those_of
 
 # Relative residual past which a vector above the bound is not clipped yet.
 MAX_ERROR = 0.01
@@ -25,6 +25,9 @@ SIGN = (
     (1.9187, -1.2977, 0.3798),
     (1.875, -1.25, 0.375),
 )
+# How far above the square of the bound an eigenvalue may be for one such step, as it is estimated;
+# and how many steps there are at most, from 1e12 times the bound.
+REACH, MAX_STAGES = 32, 16
 # The last of them do for s in [0.1, 1], the inverse root of eigenvalues within a factor of 100.
 INVERSE_ROOT = SIGN[3:]
 
@@ -45,16 +48,23 @@ def clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def clipped_along_top(
-    W: jax.Array, last: TopVectors, bound: float | jax.Array
+    W: jax.Array, last: TopVectors, bound: float | jax.Array, change: jax.Array
 ) -> tuple[jax.Array, jax.Array, TopVectors]:
     """What :func:`clipped` gives, by the few vectors that are followed from the step before.
 
     Where as many are next to the bound as are followed there may be more, and it is decomposed: of
     a cluster that is cut at every step the few vectors find only some. The largest singular values
     are given as far up as the residuals leave them.
+
+    Args:
+        W: Tall matrices ``[..., N, M]``, in float32 or wider.
+        last: What the step before left.
+        bound: The bound.
+        change: What the step has added to the matrices, ``[..., N, M]``.
     """
     most = bound**2
     near = (1 - NEAR) * most
+    last = last._replace(vectors=with_those_of(change, last.vectors))
     best, values, left = climb_to_top(W, last, above=near, max_error=MAX_ERROR)
     is_many = values[..., min(FOLLOWED, values.shape[-1]) - 1] > near
 
@@ -78,22 +88,47 @@ def softly_clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, j
 
     The sign and the inverse root are odd polynomials, one after the other. The error is largest
     next to the bound, where the sign is not resolved. Of the largest singular values a bound is
-    given, at most M^(1/16) times too large.
+    given, at most M^(1/16) times too large. What is more than 4 times the bound comes down to it in
+    several such steps, each to a quarter: further off, the polynomials would not resolve the rest.
     """
-    X, mesh = gram(W) / bound**2, sharding.mesh_of(W)
-    fourth = product(X, X)
-    fourth = product(fourth, fourth)
-    # At least lambda_max, and at most M^(1/8) times it.
-    most = jnp.linalg.norm(fourth, axis=(-2, -1)) ** 0.25
+    X, most = _relative(W, bound)
 
-    def shrunk() -> jax.Array:
-        if mesh is None:
-            return product(W, _shrinkage(X, most[..., None, None]))
-        shrinkage = sharding.spread(_shrinkage, X, most[..., None, None], mesh=mesh)
-        return sharding.times(W, shrinkage)
+    def nearer(W: jax.Array) -> jax.Array:
+        def one(W: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+            del index
+            X, most = _relative(W, bound)
+            level = jnp.maximum(most / REACH, 1)
 
-    W = jax.lax.cond(anywhere(jnp.any(~(most <= 1))), shrunk, lambda: W)
+            def shrunk() -> jax.Array:
+                return _shrunk(W, X / level[..., None, None], most / level)
+
+            return jax.lax.cond(anywhere(jnp.any(~(most <= REACH))), shrunk, lambda: W), None
+
+        return jax.lax.scan(one, W, jnp.arange(MAX_STAGES))[0]
+
+    is_far = anywhere(jnp.any(~(most <= REACH)))
+    W = jax.lax.cond(is_far, nearer, lambda W: W, W)
+    X, most = jax.lax.cond(is_far, lambda: _relative(W, bound), lambda: (X, most))
+    W = jax.lax.cond(anywhere(jnp.any(~(most <= 1))), lambda: _shrunk(W, X, most), lambda: W)
     return W, bound * jnp.sqrt(jnp.minimum(most, 1))
+
+
+def _relative(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """W^T W relative to the bound, and what is at least its lambda_max, at most M^(1/8) times."""
+    X = gram(W / bound)
+    trace = jnp.trace(X, axis1=-2, axis2=-1)
+    share = X / jnp.where(trace > 0, trace, 1)[..., None, None]
+    fourth = product(share, share)
+    fourth = product(fourth, fourth)
+    return X, trace * jnp.linalg.norm(fourth, axis=(-2, -1)) ** 0.25
+
+
+def _shrunk(W: jax.Array, X: jax.Array, most: jax.Array) -> jax.Array:
+    mesh = sharding.mesh_of(W)
+    if mesh is None:
+        return product(W, _shrinkage(X, most[..., None, None]))
+    shrinkage = sharding.spread(_shrinkage, X, most[..., None, None], mesh=mesh)
+    return sharding.times(W, shrinkage)
 
 
 def _shrinkage(X: jax.Array, most: jax.Array) -> jax.Array:

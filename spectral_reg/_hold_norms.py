@@ -10,12 +10,12 @@ import optax
 from ._after_step import leading_to, left_by_step, select_trained, wide
 from ._axes_argument import Axes, ResolvedAxes
 from ._blocks import HIGHEST
-from ._eigenvalues import largest_eigenvalue
+from ._eigenvalues import largest_eigenvalue, tall
 from ._hyperparameters import unpacked
 from ._layer_factors import Values, scaled
 from ._layers import Layer, read_layers
 from ._optax_state import check_fits, check_params, is_placeholder
-from ._tracked_norms import no_top_vectors, tracked_norms
+from ._tracked_norms import no_top_vectors, tracked_norms, with_those_of
 from ._tracked_penalty import Vectors
 from ._trees import Mask, PyTree
 
@@ -140,7 +140,7 @@ def hold_norms(
         for what, came, shapes in zip(("norms", "vectors"), state[1:], expected, strict=True):
             check_fits(what, came, shapes)
         if kind == "spectral":
-            found, vectors = _followed(after, resolved, state.vectors)
+            found, vectors = _followed(leaves, after, resolved, state.vectors)
         else:
             found, vectors = _norms(after, resolved, kind), state.vectors
         if recorded is None:
@@ -219,12 +219,18 @@ def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) 
 
 
 def _followed(
-    leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, vectors: Vectors
+    before: Mapping[str, jax.Array],
+    after: Mapping[str, jax.Array],
+    resolved: ResolvedAxes,
+    vectors: Vectors,
 ) -> tuple[Values, Vectors]:
     """Spectral norms from the vectors of the last step, and the vectors of this one."""
-    norms, followed = {}, {}
-    for name, layer in _layers(leaves, resolved).items():
-        _, top, followed[name] = tracked_norms(wide(layer.weight), vectors[name])
+    norms, followed, starts = {}, {}, _layers(before, resolved)
+    for name, layer in _layers(after, resolved).items():
+        W, last = wide(layer.weight), vectors[name]
+        change = tall(W - wide(starts[name].weight))
+        last = last._replace(vectors=with_those_of(change, last.vectors))
+        _, top, followed[name] = tracked_norms(W, last)
         norms[name] = _largest(top, layer.num_batch)
     return norms, followed
 

@@ -29,7 +29,8 @@ def linear_ratio(low: float, high: float, *, keep_mean: bool = True) -> Ratio:
         low: Factor of the layer with the smallest metric, above 0; larger than ``high`` for a
             falling map.
         high: Factor of the layer with the largest metric, above 0.
-        keep_mean: Divide by the mean, so that the factors have mean 1 over the layers.
+        keep_mean: Divide by the mean, so that the factors have mean 1 over the layers, or over the
+            groups where layers share one.
 
     Returns:
         A function from the metric of all layers ``[num_layers]`` to their factors
@@ -120,7 +121,8 @@ def factors_of(
     if permute_layers is not None:
         factors = factors[_all_moved(permute_layers, num_groups)]
     if uniform:
-        factors = jnp.full_like(factors, jnp.mean(factors))
+        # Over the layers, which is what a rate acts on, and not over their groups.
+        factors = jnp.full_like(factors, jnp.mean(factors[group_of]))
     factors = jnp.where(finite, factors[group_of], 1)
     ends = np.cumsum([value.size for value in values.values()]).tolist()
     starts = places_at_run_time([0, *ends[:-1]], jnp.sum(counts >= 0))

@@ -164,6 +164,30 @@ def climb_to_top(
     return end.best, end.values, left
 
 
+def with_those_of(change: jax.Array, V: jax.Array) -> jax.Array:
+    """The vectors, the last of which give way to the largest singular vectors of the change.
+
+    No residual of the others tells of a direction that has no part in them. Only by the step can it
+    have come above the bound.
+    """
+    *_, size, num_vectors = V.shape
+    if num_vectors == size:
+        return V
+    mesh = sharding.mesh_of(change)
+    random = jax.random.normal(jax.random.key(0), (size, FOLLOWED), V.dtype)
+    found = random = jnp.broadcast_to(random, (*V.shape[:-1], FOLLOWED))
+    for _ in range(2):
+        if mesh is None:
+            found = product(transpose(change), product(change, normalized(found)))
+        else:
+            found = sharding.gram_times(change, normalized(found))
+    found = normalized(found) + jnp.where(found == 0, 1e-3 * random, 0)
+    columns = jnp.concatenate([V[..., : num_vectors - FOLLOWED], found], axis=-1)
+    if mesh is None:
+        return orthonormal(columns)
+    return sharding.spread(orthonormal, columns, mesh=mesh)
+
+
 def _largest(values: jax.Array) -> jax.Array:
     """The first of the values, with a derivative that those next to it share."""
     constant = jax.lax.stop_gradient(values)

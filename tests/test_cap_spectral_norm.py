@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import RNG
 from matrices import with_singular_values
 
 import spectral_reg as sr
@@ -68,6 +69,57 @@ def test_clips_as_svd_does(form, spectrum):
     tolerance = 1e-3 if form == "soft" else 2e-5
     for name, expected in (("tall", by_svd(W, 2)), ("wide", by_svd(W.T, 2))):
         assert np.linalg.norm(after[name]["kernel"] - expected, ord=2) <= 2 * tolerance
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [1.2, 1.5, 3.0])
+def test_a_direction_that_nothing_followed_is_cut_when_a_step_raises_it(form, size):
+    U, V = (np.linalg.qr(RNG.standard_normal((40, 40)))[0] for _ in range(2))
+    W = jnp.asarray((U * np.linspace(0.98, 0, 40)) @ V.T, jnp.float32)
+    step = jnp.asarray(size * np.outer(U[:, -1], V[:, -1]), jnp.float32)
+    init, update = transformation(1.0, form, "slices")
+    params = {"kernel": W}
+    state = init(params)
+    for change in (0 * step, step, 0 * step):
+        updates, state = update({"kernel": change}, state, params)
+        params = optax.apply_updates(params, updates)
+        assert np.linalg.norm(params["kernel"], ord=2) <= 1 + 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_single_entries_that_rise_do_not_pass_the_bound(form):
+    init, update = transformation(1.0, form, "slices")
+    params = {"kernel": jnp.zeros((24, 24))}
+    state = init(params)
+    for place in RNG.integers(24, size=60):
+        step = jnp.zeros((24, 24)).at[place, place].set(0.6)
+        updates, state = update({"kernel": step}, state, params)
+        params = optax.apply_updates(params, updates)
+        assert np.linalg.norm(params["kernel"], ord=2) <= 1 + 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [6.0, 20.0, 400.0, 1e5])
+def test_what_is_below_the_bound_stays_however_far_another_is_above(form, size):
+    sizes = np.r_[size, np.linspace(0.9, 0.1, 63)]
+    W = jnp.asarray(with_singular_values(RNG, (64, 64), sizes), jnp.float32)
+    after = np.linalg.svd(capped({"kernel": W}, 1.0, form)["kernel"], compute_uv=False)
+    # A float32 of the largest's size resolves no more.
+    tolerance = 5e-3 + 1e-6 * size
+    np.testing.assert_allclose(after, np.minimum(sizes, 1), atol=tolerance)
+
+
+def test_changes_made_elsewhere_add_up_until_it_is_looked_at():
+    init, update = transformation(1.0, "warm", "slices")
+    params = {
+        "kernel": jnp.asarray(with_singular_values(RNG, (24, 24), np.full(24, 0.5)), jnp.float32)
+    }
+    state, zeros = init(params), {"kernel": jnp.zeros((24, 24))}
+    for _ in range(1000):
+        params = {"kernel": 1.0009 * params["kernel"]}
+        updates, state = update(zeros, state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.linalg.norm(params["kernel"], ord=2) <= 1 + 1e-3
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import RNG
 
 import spectral_reg as sr
 
@@ -80,6 +81,18 @@ def test_norms_stay_over_a_hundred_steps_or_follow_a_recorded_run(kind, toleranc
     assert not np.array_equal(held[0][0]["fc"]["bias"], params["fc"]["bias"])
 
 
+def test_a_direction_that_nothing_followed_is_seen_when_a_step_raises_it():
+    U, V = (np.linalg.qr(RNG.standard_normal((40, 40)))[0] for _ in range(2))
+    params = {"kernel": jnp.asarray((U * np.linspace(0.98, 0, 40)) @ V.T, jnp.float32)}
+    hold = sr.hold_norms("spectral")
+    update, state = jax.jit(hold.update), hold.init(params)
+    step = jnp.asarray(1.3 * np.outer(U[:, -1], V[:, -1]), jnp.float32)
+    for change in (0 * step, step, 0 * step):
+        updates, state = update({"kernel": change}, state, params)
+        params = optax.apply_updates(params, updates)
+        assert np.linalg.norm(params["kernel"], ord=2) == pytest.approx(0.98, rel=1e-3)
+
+
 def test_past_the_end_of_a_record_the_last_norm_is_held():
     params = {"fc": {"kernel": jnp.eye(2)}}
     hold = sr.hold_norms(norms={"fc/kernel": jnp.array([2.0, 3.0])})
@@ -106,6 +119,17 @@ def test_updates_keep_their_dtype_and_the_norm_as_far_as_it_rounds():
     after = optax.apply_updates(params, updates)
     for name, norm in sr.layer_norms(params).items():
         np.testing.assert_allclose(sr.layer_norms(after)[name], norm, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "told"),
+    [(jnp.eye(3, dtype=complex), "complex"), (jnp.eye(3, dtype=int), "int"), ((0, 4, 4), "0, 4")],
+)
+def test_what_is_no_real_weight_is_refused(leaf, told):
+    params = {"kernel": jnp.zeros(leaf) if isinstance(leaf, tuple) else leaf}
+    for function in (sr.layer_norms, sr.hold_norms().init, sr.cap_spectral_norm(1.0).init):
+        with pytest.raises(TypeError, match=f"'kernel' has shape .*{told}.*expected real"):
+            function(params)
 
 
 def test_bad_input():

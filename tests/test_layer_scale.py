@@ -93,9 +93,12 @@ def test_controls_deal_the_same_factors_to_the_wrong_layers_or_their_mean_to_all
             sorted(map(float, right.factors.values()))
         )
         assert all(dealt.factors[name] != right.factors[name] for name in right.factors)
-    _, uniform = updated(sr.scale_by_layer_spectra(ratio, uniform=True), params)
-    mean = np.mean([*right.factors.values()])
-    assert [*map(float, uniform.factors.values())] == pytest.approx([mean] * 3)
+    for groups in (None, lambda path: "first" if path == "fc1/kernel" else "others"):
+        _, own = updated(sr.scale_by_layer_spectra(ratio, groups=groups), params)
+        uniform = sr.scale_by_layer_spectra(ratio, uniform=True, groups=groups)
+        _, state = updated(uniform, params)
+        mean = np.mean([*own.factors.values()])
+        assert [*map(float, state.factors.values())] == pytest.approx([mean] * 3)
 
 
 def test_a_group_shares_the_factor_of_its_mean():
@@ -162,6 +165,15 @@ def test_a_layer_without_a_finite_metric_has_the_factor_1_and_is_counted(bad):
     _, of_two = updated(sr.scale_by_layer_spectra(ratio), whole)
     for name in of_two.factors:
         assert state.factors[name] == of_two.factors[name]
+
+
+def test_a_layer_of_zeros_has_the_factor_1_and_moves_no_other():
+    ratio = sr.linear_ratio(LOW, HIGH, keep_mean=False)
+    _, alone = updated(sr.scale_by_layer_spectra(ratio), three_layers())
+    with_zeros = three_layers() | {"out": {"kernel": jnp.zeros((8, 6))}}
+    _, state = updated(sr.scale_by_layer_spectra(ratio), with_zeros)
+    assert state.factors == alone.factors | {"out/kernel": 1.0}
+    assert state.num_not_finite == 1
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, -1.0])
@@ -322,6 +334,16 @@ def test_updates_keep_their_dtype():
                 three_layers(),
             ),
             "the state's factors is",
+        ),
+        (
+            lambda: sr.scale_by_layer_spectra(sr.linear_ratio(1, 2)).update(
+                three_layers(),
+                sr.scale_by_layer_spectra(sr.linear_ratio(1, 2), sr.stable_rank).init(
+                    three_layers()
+                ),
+                three_layers(),
+            ),
+            "expected 'hill_alpha': it was made for another metric",
         ),
     ],
 )
