@@ -8,14 +8,15 @@ import numpy as np
 
 from ._axes_argument import Axes
 from ._optax_state import check_updates
-from ._reading import Selection, select_layers
+from ._part_of_model import select_part
+from ._reading import Selection
 from ._reparametrized import Reparametrized
 from ._trees import Mask, PyTree, path_name
 
 
-def select_trained(params: PyTree, mask: Mask, axes: Axes) -> Selection:
+def select_trained(params: PyTree, mask: Mask, axes: Axes, transformation: str) -> Selection:
     """The selected leaves, each of them a weight that is trained itself."""
-    selection = select_layers(params, mask, axes)
+    selection = select_part(params, mask, axes, transformation, stacklevel=4)
     for name, leaf in selection.leaves.items():
         if isinstance(leaf, Reparametrized):
             raise ValueError(

@@ -149,14 +149,16 @@ def cap_spectral_norm(
         if is_placeholder(params):
             by_path: Any = jnp.zeros(())
             return CappedNormsState(count, by_path, by_path if is_followed else {})
-        return CappedNormsState(count, *start(*select_trained(params, mask, axes)))
+        return CappedNormsState(
+            count, *start(*select_trained(params, mask, axes, "cap_spectral_norm"))
+        )
 
     def update(
         updates: PyTree, state: CappedNormsState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, CappedNormsState]:
         del extra
         check_params(params)
-        leaves, resolved = select_trained(params, mask, axes)
+        leaves, resolved = select_trained(params, mask, axes, "cap_spectral_norm")
         shapes = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
         for what, came, expected in zip(("known", "vectors"), state[1:], shapes, strict=True):
             check_fits(what, came, expected)

@@ -123,7 +123,7 @@ def hold_norms(
         if is_placeholder(params):
             # No part of the state is a tree like the parameters.
             return HeldNormsState(zero, zero, zero)  # type: ignore[arg-type]
-        leaves, resolved = select_trained(params, mask, axes)
+        leaves, resolved = select_trained(params, mask, axes, "hold_norms")
         if recorded is None:
             return HeldNormsState(zero, *start(leaves, resolved))
         check_record(jax.eval_shape(lambda leaves: _norms(leaves, resolved, kind), leaves))
@@ -134,7 +134,7 @@ def hold_norms(
     ) -> tuple[PyTree, HeldNormsState]:
         del extra
         check_params(params)
-        leaves, resolved = select_trained(params, mask, axes)
+        leaves, resolved = select_trained(params, mask, axes, "hold_norms")
         after = left_by_step(updates, leaves)
         expected = jax.eval_shape(lambda leaves: start(leaves, resolved), leaves)
         for what, came, shapes in zip(("norms", "vectors"), state[1:], expected, strict=True):
@@ -197,12 +197,12 @@ def layer_norms(
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")
-    return _norms(*select_trained(params, mask, axes), kind)
+    return _norms(*select_trained(params, mask, axes, "layer_norms"), kind)
 
 
 def _layers(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes) -> dict[str, Layer]:
     everything = dict.fromkeys(leaves, True)
-    return read_layers(leaves, mask=everything, conv="slices", axes=resolved)
+    return read_layers(leaves, mask=everything, conv="slices", axes=resolved) if leaves else {}
 
 
 def _norms(leaves: Mapping[str, jax.Array], resolved: ResolvedAxes, kind: Kind) -> Values:

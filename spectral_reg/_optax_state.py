@@ -56,12 +56,6 @@ def is_placeholder(params: PyTree) -> bool:
     return type(params).__name__ == "_ParamsPlaceholder"
 
 
-def is_hidden(params: PyTree) -> bool:
-    """Whether ``optax.masked`` or ``optax.partition`` has left out some of the parameters."""
-    nodes = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
-    return any(isinstance(node, optax.MaskedNode) for node in nodes)
-
-
 def zeros_where(params: PyTree, names: Iterable[str], dtype: Any = None) -> PyTree:
     """Zeros like the named leaves, of their own type or another, and nothing for the others."""
     names = {*names}

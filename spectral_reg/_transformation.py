@@ -1,6 +1,5 @@
 """Spectral penalties as an Optax transformation."""
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -21,12 +20,11 @@ from ._optax_state import (
     check_params,
     check_updates,
     filled,
-    is_hidden,
     is_placeholder,
     zeros_of,
     zeros_where,
 )
-from ._reading import Selection, read_tree, select_layers
+from ._part_of_model import select_part
 from ._reparametrized import by_source
 from ._spectral_metric import (
     Metric,
@@ -173,7 +171,7 @@ def add_spectral_penalty(
                 gradient=params if is_held else optax.MaskedNode(),
                 vectors=by_path if is_tracked else {},
             )
-        leaves, axes_of = _select(params, mask, axes)
+        leaves, axes_of = select_part(params, mask, axes, "add_spectral_penalty")
         strengths_at(strength, leaves, jnp.zeros((), jnp.int32))
 
         def results(leaves: Leaves) -> tuple[jax.Array, Leaves, Vectors]:
@@ -197,7 +195,7 @@ def add_spectral_penalty(
     ) -> tuple[PyTree, SpectralPenaltyState]:
         del extra
         check_params(params)
-        leaves, axes_of = _select(params, mask, axes)
+        leaves, axes_of = select_part(params, mask, axes, "add_spectral_penalty")
         weights = by_source(leaves)
         check_updates(updates, weights)
         if [*state.values] != [name_of_metric]:
@@ -248,20 +246,3 @@ def add_spectral_penalty(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _select(params: PyTree, mask: Mask, axes: Axes) -> Selection:
-    """The layers; none where Optax's own tools have left out all that are."""
-    if not is_hidden(params):
-        return select_layers(params, mask, axes)
-    paths = [*named_leaves(params)]
-    if not paths:
-        return Selection({}, ResolvedAxes())
-    if mask is None and not read_tree(params, named_leaves(params), None, axes)[1]:
-        warnings.warn(
-            f"add_spectral_penalty is given no weight matrix, only {paths}: nothing is penalized "
-            "here; leave this label out, or name what it should select with mask",
-            stacklevel=3,
-        )
-        return Selection({}, ResolvedAxes())
-    return select_layers(params, mask, axes)

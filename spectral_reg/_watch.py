@@ -15,8 +15,8 @@ from ._joint_metric import joints_of
 from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
 from ._one_body import in_one_body
 from ._optax_state import check_fits, check_params, is_placeholder, zeros_of
+from ._part_of_model import select_part
 from ._penalty import in_layer, layer_values
-from ._reading import select_layers
 from ._spectral_metric import (
     Metric,
     SpectralMetric,
@@ -158,7 +158,7 @@ def watch_spectra(
             by_path: Any = jnp.zeros(())
             vectors = (by_path,) * len(joints) if is_tracked else ()
             return SpectralWatchState(count, dict.fromkeys(named, by_path), vectors)
-        leaves, axes_of = select_layers(params, mask, axes)
+        leaves, axes_of = select_part(params, mask, axes, "watch_spectra")
 
         def results(leaves: Leaves) -> tuple[Values, tuple[Vectors, ...]]:
             vectors = start(leaves, axes_of)
@@ -172,7 +172,7 @@ def watch_spectra(
     ) -> tuple[PyTree, SpectralWatchState]:
         del extra
         check_params(params)
-        leaves, axes_of = select_layers(params, mask, axes)
+        leaves, axes_of = select_part(params, mask, axes, "watch_spectra")
         shapes = jax.eval_shape(lambda leaves: start(leaves, axes_of), leaves)
         check_fits("vectors", state.vectors, shapes)
         if {*state.values} != {*named}:
