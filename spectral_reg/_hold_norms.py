@@ -85,7 +85,8 @@ def hold_norms(
          [0. 5.]]
 
     Cost: one pass over each weight for the Frobenius norm, two for the spectral norm. A weight that
-    the step leaves at zero stays zero. In bfloat16 the norm is held as far as rounding allows.
+    the step leaves at zero stays zero, and one that starts at zero is held there: leave it out with
+    ``mask``. In bfloat16 the norm is held as far as rounding allows.
     """
     if kind not in ("frobenius", "spectral"):
         raise ValueError(f"kind is {kind!r}; expected 'frobenius' or 'spectral'")

@@ -100,7 +100,9 @@ def scale_by_layer_spectra(
         -0.5 -1.5
 
     Cost: one eigendecomposition per matrix at each n-th step, and a product with a scalar on the
-    others. A layer whose metric is not finite has the factor 1; the state counts such layers.
+    others. A layer of zeros, or whose metric is not finite, has the factor 1 and affects no other;
+    the state counts such layers. ``optax.inject_hyperparams`` takes a ratio or groups of your own
+    for schedules, unless it is given ``static_args=("ratio", "groups")``.
 
     References:
         As for :func:`linear_ratio`.
