@@ -43,6 +43,10 @@ def _missing(name: str, text: str) -> Claim:
 SHORT_OF, TRAINED = 0.02, 0.95
 
 
+# The papers' own L2 is no large one.
+SMALL_L2 = 1e-4
+
+
 def _short(groups: Iterable[Group]) -> list[str]:
     """Of the groups that were not trained as far as the papers', how far they were."""
     short = []
@@ -171,7 +175,13 @@ def explicit(runs: Mapping[str, Group], cells: Iterable[Cell[Config]]) -> list[C
     else:
         claims.append(_missing("R5", text))
     text = "a large L2 makes RANK_COLLAPSE of FC1"
-    strong = [c for c in cells if c.config.penalty == "l2" and not c.config.norm_matched]
+    strong = [
+        cell
+        for cell in cells
+        if cell.config.penalty == "l2"
+        and cell.config.strength > SMALL_L2
+        and not cell.config.norm_matched
+    ]
     if not strong:
         return [*claims, _missing("R5", text)]
     collapsed = sorted(
