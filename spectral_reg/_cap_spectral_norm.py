@@ -107,9 +107,9 @@ def cap_spectral_norm(
     the batch: 15 ms for the 27 matrices of the small language model while ten of them are at the
     bound, and 4 ms while none can be. Its step under AdamW on 1,024 bytes took 1.19 times as long
     (quartiles 1.17 and 1.20), and 1.35 times with ``soft`` (1.34 and 1.36; 2-core EPYC, jax 0.10.2,
-    ``python -m benchmarks.caps --steps 200 --optimizers AdamW --caps warm soft``). Degenerate spectra: a zero
-    weight stays zero, any number of equal singular values is clipped; NaN stays NaN. In bfloat16
-    the bound holds as far as its rounding allows.
+    ``python -m benchmarks.caps --steps 200 --optimizers AdamW --caps warm soft``). Degenerate
+    spectra: a zero weight stays zero, any number of equal singular values is clipped; NaN stays
+    NaN. In bfloat16 the bound holds as far as its rounding allows.
 
     References:
         Yoshida and Miyato, Spectral norm regularization, 2017, for the aim. Newhouse et al.,
