@@ -4,9 +4,8 @@
 
 The update of a penalty of one matrix with a heavy tail that moves by 0.3 % at every step, in turns.
 Processor seconds of all threads, the quickest step of each: a busy machine changes them less than
-it changes wall-clock time. Value and gradient of Hill's estimator of the top
-fraction by its tail; exactly, by one float32 Gram matrix and its decomposition; and alpha, tracked
-whole.
+it changes wall-clock time. Value and gradient of Hill's estimator of the top fraction by its tail;
+exactly, by one float32 Gram matrix and its decomposition; and alpha, tracked whole.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from ._hyperparameters import unpacked
 from ._layer_factors import Values, one_a_layer, scaled
 from ._layers import Conv, read_layers
 from ._one_body import in_one_body
-from ._optax_state import check_fits, check_params, check_updates, is_placeholder
+from ._optax_state import check_fits, check_params, check_updates, check_values, is_placeholder
 from ._penalty import layer_values
 from ._reading import select_layers
 from ._reparametrized import Reparametrized, by_source
@@ -115,11 +115,7 @@ def by_layer_factors(
         check_updates(updates, by_source(leaves))
         expected = jax.eval_shape(lambda leaves: one_each(leaves, resolved), leaves)
         check_fits("factors", state.factors, expected)
-        if name_of_metric not in state.values:
-            raise ValueError(
-                f"the state has values of {[*state.values]}; expected {name_of_metric!r}: it was "
-                "made for another metric; make a new one with init(params)"
-            )
+        check_values(state.values, [name_of_metric], "another metric")
         held = (state.values[name_of_metric], state.factors, state.previous, state.num_not_finite)
         due = state.count % period == 0
 

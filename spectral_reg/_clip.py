@@ -94,8 +94,7 @@ def softly_clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, j
     X, most = _relative(W, bound)
 
     def nearer(W: jax.Array) -> jax.Array:
-        def one(W: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-            del index
+        def one(W: jax.Array, _: None) -> tuple[jax.Array, None]:
             X, most = _relative(W, bound)
             level = jnp.maximum(most / REACH, 1)
 
@@ -104,7 +103,7 @@ def softly_clipped(W: jax.Array, bound: float | jax.Array) -> tuple[jax.Array, j
 
             return jax.lax.cond(anywhere(jnp.any(~(most <= REACH))), shrunk, lambda: W), None
 
-        return jax.lax.scan(one, W, jnp.arange(MAX_STAGES))[0]
+        return jax.lax.scan(one, W, length=MAX_STAGES)[0]
 
     is_far = anywhere(jnp.any(~(most <= REACH)))
     W = jax.lax.cond(is_far, nearer, lambda W: W, W)

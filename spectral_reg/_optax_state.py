@@ -93,6 +93,17 @@ def check_params(params: PyTree) -> None:
         raise ValueError("params is None; expected parameters: update(updates, state, params)")
 
 
+def check_values(found: Iterable[str], expected: Iterable[str], made_for: str) -> None:
+    """Refuses a state whose values have other names, and says what it was made for."""
+    found, expected = [*found], [*expected]
+    if {*found} != {*expected}:
+        names = expected[0] if len(expected) == 1 else expected
+        raise ValueError(
+            f"the state has values of {found}; expected {names!r}: it was made for {made_for}; "
+            "make a new one with init(params)"
+        )
+
+
 def check_updates(updates: PyTree, names: Iterable[str]) -> None:
     """Refuses updates in which a parameter that is selected is not to be found."""
     paths = [*named_leaves(updates)]

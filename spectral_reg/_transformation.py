@@ -19,6 +19,7 @@ from ._optax_state import (
     check_fits,
     check_params,
     check_updates,
+    check_values,
     filled,
     is_placeholder,
     zeros_of,
@@ -198,11 +199,7 @@ def add_spectral_penalty(
         leaves, axes_of = select_part(params, mask, axes, "add_spectral_penalty")
         weights = by_source(leaves)
         check_updates(updates, weights)
-        if [*state.values] != [name_of_metric]:
-            raise ValueError(
-                f"the state has values of {[*state.values]}; expected {name_of_metric!r}: it was "
-                "made for another metric; make a new one with init(params)"
-            )
+        check_values(state.values, [name_of_metric], "another metric")
         check_fits("gradient", state.gradient, weights if is_held else {})
         check_fits(
             "vectors",

@@ -14,7 +14,7 @@ from ._hyperparameters import unpacked
 from ._joint_metric import joints_of
 from ._layers import CONV_MATRICES, Conv, check_conv, layer_spectra, read_layers
 from ._one_body import in_one_body
-from ._optax_state import check_fits, check_params, is_placeholder, zeros_of
+from ._optax_state import check_fits, check_params, check_values, is_placeholder, zeros_of
 from ._part_of_model import select_part
 from ._penalty import in_layer, layer_values
 from ._spectral_metric import (
@@ -175,17 +175,9 @@ def watch_spectra(
         leaves, axes_of = select_part(params, mask, axes, "watch_spectra")
         shapes = jax.eval_shape(lambda leaves: start(leaves, axes_of), leaves)
         check_fits("vectors", state.vectors, shapes)
-        if {*state.values} != {*named}:
-            raise ValueError(
-                f"the state has values of {[*state.values]}; expected {[*named]}: it was made for "
-                "other metrics; make a new one with init(params)"
-            )
+        check_values(state.values, named, "other metrics")
         for by_path in state.values.values():
-            if {*by_path} != {*leaves}:
-                raise ValueError(
-                    f"the state has values of {[*by_path]}; expected {[*leaves]}: it was made for "
-                    "other params or another mask; make a new one with init(params)"
-                )
+            check_values(by_path, leaves, "other params or another mask")
         due = state.count % period == 0
         held = (state.values, state.vectors)
 

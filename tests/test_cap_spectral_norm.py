@@ -109,6 +109,14 @@ def test_what_is_below_the_bound_stays_however_far_another_is_above(form, size):
     np.testing.assert_allclose(after, np.minimum(sizes, 1), atol=tolerance)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_bound_of_numpy_does_not_widen_a_weight(form, float64):
+    W = jnp.asarray(with_singular_values(RNG, (24, 24), np.linspace(2, 0, 24)), jnp.float32)
+    after = capped({"kernel": W}, np.float64(1.5), form)["kernel"]
+    assert after.dtype == jnp.float32
+    assert np.linalg.norm(after, ord=2) <= 1.5 * (1 + 1e-3)
+
+
 def test_changes_made_elsewhere_add_up_until_it_is_looked_at():
     init, update = transformation(1.0, "warm", "slices")
     params = {

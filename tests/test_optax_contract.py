@@ -217,18 +217,28 @@ def test_lookahead_and_schedule_free():
     )
 
 
+def test_partition_with_a_label_that_has_no_matrix():
+    transforms = {"kernels": penalty(1.0), "others": penalty(1.0), "unused": penalty(1.0)}
+    labels = {"fc": {"kernel": "kernels", "bias": "others"}, "stack": "kernels"}
+    optimizer = optax.partition(transforms, labels)
+    with pytest.warns(UserWarning, match=r"given no weight matrix, only \['fc/bias'\]"):
+        state = optimizer.init(PARAMS)
+    with pytest.warns(UserWarning, match="it does nothing here"):
+        updates, _ = optimizer.update(ZEROS, state, PARAMS)
+    assert_close(updates, GRADIENT)
+
+
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: penalty(1.0),
         lambda: sr.watch_spectra(sr.stable_rank),
         sr.hold_norms,
         lambda: sr.hold_norms("spectral"),
         lambda: sr.cap_spectral_norm(0.5),
     ],
-    ids=["penalty", "watch", "norms", "spectral norms", "cap"],
+    ids=["watch", "norms", "spectral norms", "cap"],
 )
-def test_partition_with_a_label_that_has_no_matrix(make):
+def test_a_label_without_a_matrix_is_left_alone_by_the_others_too(make):
     transforms = {name: make() for name in ("kernels", "others", "unused")}
     labels = {"fc": {"kernel": "kernels", "bias": "others"}, "stack": "kernels"}
     optimizer = optax.partition(transforms, labels)
