@@ -105,7 +105,7 @@ def cap_spectral_norm(
     passes over the weight, and the decomposition of its Gram matrix where many singular values are
     at the bound; with ``soft``, 4 products, and 40 where one may be above. That does not depend on
     the batch: 15 ms for the 27 matrices of the small language model while ten of them are at the
-    bound, and 4 ms while none can be. Its step under AdamW on 1,024 bytes took 1.19 times as long
+    bound. Its step under AdamW on 1,024 bytes took 1.19 times as long
     (quartiles 1.17 and 1.20), and 1.35 times with ``soft`` (1.34 and 1.36; 2-core EPYC, jax 0.10.2,
     ``python -m benchmarks.caps --steps 200 --optimizers AdamW --caps warm soft``). Degenerate
     spectra: a zero weight stays zero, any number of equal singular values is clipped; NaN stays
