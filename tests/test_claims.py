@@ -247,6 +247,44 @@ def test_an_attack_stays_within_its_radius_and_raises_the_loss():
     assert after > before + 0.5
 
 
+def test_an_attack_finds_as_much_in_a_network_that_is_very_sure():
+    key = jax.random.key(1)
+    params = images.dense_layers(key, (16, 8, 10))
+    sure = {**params, "fc2": {"kernel": 1e4 * params["fc2"]["kernel"], "bias": jnp.zeros(10)}}
+    pixels = jax.random.uniform(key, (50, 16))
+    labels = jnp.argmax(images.logits_of(params, pixels), -1)
+    found = robustness.attacked(params, pixels, labels)
+    np.testing.assert_allclose(robustness.attacked(sure, pixels, labels), found, atol=1e-4)
+    misled = jnp.argmax(images.logits_of(sure, found), -1) != labels
+    assert jnp.mean(misled.astype(jnp.float32)) > 0.5
+    # Which the gradient of the cross-entropy, 0, would not.
+    assert images.cross_entropy(sure, (pixels, labels)) < 1e-6
+
+
+def test_what_is_proved_of_a_linear_network_is_its_distance_from_the_boundary():
+    key = jax.random.key(2)
+    params = images.dense_layers(key, (16, 16, 10))
+    # A ReLU leaves positive numbers as they are.
+    params["fc1"]["kernel"] = jnp.eye(16)
+    pixels = jax.random.uniform(key, (200, 16), minval=1, maxval=3)
+    logits = np.asarray(images.logits_of(params, pixels))
+    labels = logits.argmax(-1)
+    W = np.asarray(params["fc2"]["kernel"])
+    distances = [
+        min(
+            (row[label] - row[other]) / np.linalg.norm(W[:, label] - W[:, other])
+            for other in range(10)
+            if other != label
+        )
+        for row, label in zip(logits, labels, strict=True)
+    ]
+    expected = np.array(distances) > robustness.PROVED_RADIUS
+    assert 20 < expected.sum() < 180
+    np.testing.assert_array_equal(robustness.proved(params, pixels, labels), expected)
+    wrong = (labels + 1) % 10
+    assert not robustness.proved(params, pixels, wrong).any()
+
+
 @pytest.mark.parametrize("name", CLAIMS)
 def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
     claim = CLAIMS[name]
@@ -257,9 +295,9 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
         def numbers(*shape):
             return draw.uniform(0.5, 3.0, size=(len(seeds), *shape))
 
-        watched = ("loss", "learned", "hidden", "shown", "log_stable_rank", "spectral_norm")
+        watched = ("loss", "learned", "hidden", "shown", "alpha", "log_stable_rank", "spectral_norm")
         judged = ("train", "validation", "test")
-        kinds = ("half", "quarter", "sixteenth", "attacked", "rank 32", "rank 16", "rank 8")
+        kinds = ("half", "quarter", "sixteenth", "attacked", "proved", "rank 32", "rank 16", "rank 8")
         return {
             **{each: numbers(budget.num_chunks) for each in watched},
             **{each: numbers() for each in judged},
@@ -280,15 +318,15 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
     assert (text[:6], text[-6:]) == ("before", "after\n")
     assert "what was there" not in text
     for arm, each in claim.arms.items():
-        assert (f"| {name} | {arm} | " in text) == bool(each.controls)
+        assert (f"| {name} | full | {arm} | " in text) == bool(each.controls)
         assert f"\n| {arm} | {each.text} |" in text
-    rows = (tmp_path / "results" / f"{name}.csv").read_text().splitlines()
+    rows = (tmp_path / "results" / f"{name}-full.csv").read_text().splitlines()
     assert len(rows) == 1 + len(claim.arms) * claim.several * preset.num_seeds
-    assert (tmp_path / "results" / f"{name}.png").stat().st_size > 5000
+    assert (tmp_path / "results" / f"{name}-full.png").stat().st_size > 5000
 
 
 def test_a_budget_that_a_claim_has_not_is_named(tmp_path, capsys):
-    arguments = ["--claim", "muon", "--preset", "small", "--cells", str(tmp_path)]
+    arguments = ["--claim", "compression", "--preset", "small", "--cells", str(tmp_path)]
     assert main(["run", *arguments]) == 1
-    expected = "error: preset is 'small'; expected one of smoke, quick, full for muon\n"
+    expected = "error: preset is 'small'; expected one of smoke, quick, full for compression\n"
     assert capsys.readouterr().err == expected

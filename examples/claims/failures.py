@@ -139,7 +139,8 @@ CLAIM = Claim(
     value=lambda measured: _finite(measured["test"]),
     presets={
         "smoke": Preset(Budget(2, 2), 2, 3, language.SMOKE),
-        "quick": Preset(Budget(10, 10), 2, 6, language.SMALL),
+        "quick": Preset(Budget(10, 10), 2, 6, language.QUICK),
+        "small": Preset(Budget(30, 10), 8, 6, language.SMALL, num_tuning=2),
         "full": Preset(Budget(60, 10), 10, 15, num_tuning=2),
     },
     several=len(RATES),

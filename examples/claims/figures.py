@@ -1,14 +1,17 @@
-"""Gains of the arms over their controls, with intervals."""
+"""Gains of the arms over their controls: of all claims at once, of one, and what they cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
-from examples.claims.claim import Claim
+from examples.claims.claim import Arm, Claim, Measured
 from examples.claims.statistics import Comparison
 
 HEIGHT = 0.28
+# Standard errors beyond which an overview need not tell apart.
+FAR = 100
 BASELINE, CONTROL = "tab:blue", "tab:orange"
 
 
@@ -29,6 +32,68 @@ def draw_gains(claim: Claim, comparisons: Sequence[Comparison], path: Path) -> P
     axes.invert_yaxis()
     axes.set_xlabel("gain, positive where the arm is better, with its 95 % interval")
     axes.set_title(claim.title, fontsize="medium")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def draw_overview(rows: Sequence[tuple[str, Comparison, Comparison]], path: Path) -> Path:
+    """Draws one line an arm, in standard errors, as claims differ in what they count.
+
+    Args:
+        rows: The arm's name, and its comparisons with its baseline and its strongest control.
+        path: Of the figure.
+    """
+    figure, axes = plt.subplots(figsize=(8, 1.2 + HEIGHT * len(rows)), layout="constrained")
+    axes.axvspan(-2, 2, color="0.93")
+    kinds = (("baseline", BASELINE), ("strongest control", CONTROL))
+    for number, (name, color) in enumerate(kinds):
+        gains = [_in_errors(row[1 + number]) for row in rows]
+        axes.plot(gains, range(len(rows)), "o", color=color, markersize=6, label=f"over its {name}")
+    axes.set_xscale("symlog", linthresh=2)
+    axes.set_xlim(-FAR, FAR)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.invert_yaxis()
+    axes.set_xlabel("gain in standard errors, positive where the arm is better; grey: within 2")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def _in_errors(one: Comparison) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.clip(np.nan_to_num(np.divide(one.gain, one.standard_error)), -FAR, FAR))
+
+
+def draw_tried(
+    arms: Mapping[str, Arm], qualities: Measured, scores: Measured, enough: float, path: Path
+) -> Path:
+    """Draws what every setting that was tried gains, over the quality that it costs.
+
+    Args:
+        arms: Those that are controls only are drawn pale.
+        qualities: By arm, `[num_settings]`.
+        scores: By arm, by which one is chosen, `[num_settings]`.
+        enough: The quality from which on settings are chosen.
+        path: Of the figure.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    every = np.concatenate([*qualities.values()])
+    # The worst settings would press all others together.
+    lowest = np.quantile(every[np.isfinite(every)], 0.15)
+    for arm, quality in qualities.items():
+        is_claimed = bool(arms[arm].controls)
+        shape = {"marker": "o"} if is_claimed else {"marker": "x", "alpha": 0.8}
+        shown = quality >= lowest
+        x, y = quality[shown], scores[arm][shown]
+        axes.plot(x, y, linestyle="none", markersize=7, label=arm, **shape)
+    axes.axvline(enough, color="grey", linestyle=":", linewidth=1)
+    axes.set_xlabel("quality on the validation split; settings right of the line are chosen from")
+    axes.set_ylabel("validation score")
+    axes.legend(fontsize="small", frameon=False, ncols=2)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

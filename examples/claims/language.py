@@ -22,7 +22,14 @@ GRID: tuple[Setting, ...] = tuple(
 NUM_PARTS = 10
 WINDOWS_AT_ONCE = 32
 SMOKE: dict[str, Any] = {"width": 8, "num_blocks": 1, "context": 8, "batch_size": 2}
-SMALL: dict[str, Any] = {"width": 32, "num_blocks": 2, "context": 32, "batch_size": 8}
+QUICK: dict[str, Any] = {"width": 32, "num_blocks": 2, "context": 32, "batch_size": 8}
+SMALL: dict[str, Any] = {
+    "width": 64,
+    "num_blocks": 2,
+    "context": 64,
+    "batch_size": 8,
+    "held_out": 256,
+}
 
 
 def task(
@@ -31,6 +38,7 @@ def task(
     num_blocks: int = 4,
     context: int = 128,
     batch_size: int = 16,
+    held_out: int | None = None,
     watched: Callable[[Any, Any, Any, jax.Array, jax.Array], Measures] | None = None,
     judged: Callable[[Callable[[Any, str], jax.Array], Any], Measures] | None = None,
 ) -> Task:
@@ -41,6 +49,7 @@ def task(
         num_blocks: Number of blocks.
         context: Length of a window.
         batch_size: Windows a step.
+        held_out: At most so many windows of each held-out part, evenly over it; all by default.
         watched: As for :class:`Task`; nothing by default.
         judged: More to judge at the end, from a function that gives the loss of parameters on
             `"validation"` or `"test"`, and the parameters.
@@ -48,8 +57,7 @@ def task(
     Returns:
         The task; it is judged by `"validation"` and `"test"`, nats a byte.
     """
-    train, held_out = language_model.texts()
-    text = jnp.concatenate([jnp.asarray(train), jnp.asarray(held_out)])
+    text = jnp.concatenate([jnp.asarray(part) for part in language_model.texts()])
     part = text.size // NUM_PARTS
     data = {"train": text[: -2 * part], "validation": text[-2 * part : -part], "test": text[-part:]}
     shape = {"width": width, "num_blocks": num_blocks, "context": context, "scanned": True}
@@ -69,9 +77,11 @@ def task(
 
     def held_out_loss(data: Any, params: Any, split: str) -> jax.Array:
         num_windows = (data[split].size - 1) // context
+        every = -(-num_windows // (held_out or num_windows))
+        num_windows //= every
         num_batches = max(1, num_windows // WINDOWS_AT_ONCE)
         size = min(num_windows, WINDOWS_AT_ONCE)
-        starts = context * jnp.arange(num_batches * size).reshape(num_batches, size, 1)
+        starts = every * context * jnp.arange(num_batches * size).reshape(num_batches, size, 1)
         offsets = jnp.arange(context + 1)[None]
 
         def one(starts: jax.Array) -> jax.Array:

@@ -127,7 +127,8 @@ ON_TEXT = Claim(
     value=lambda measured: measured["test"],
     presets={
         "smoke": Preset(Budget(2, 2), 2, 2, language.SMOKE),
-        "quick": Preset(Budget(6, 25), 3, 3, language.SMALL),
+        "quick": Preset(Budget(6, 25), 3, 3, language.QUICK),
+        "small": Preset(Budget(6, 100), 6, 6, language.SMALL),
         "full": Preset(Budget(10, 100), 8, 8),
     },
     shared="language",
@@ -146,7 +147,7 @@ ON_IMAGES = Claim(
     presets={
         "smoke": Preset(Budget(2, 1), 2, 2, convolutions.SMOKE),
         "quick": Preset(Budget(2, 40), 3, 2),
-        "small": Preset(Budget(5, 100), 6, 6),
+        "small": Preset(Budget(6, 100), 5, 4, {"batch_size": 16, "held_out": 2000}),
         "full": Preset(Budget(15, 100), 8, 8, {"train": 10_000}),
     },
     also={"train": lambda measured: measured["train"]},

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import spectral_reg as sr
 from examples.claims.engine import Measures, Task, nothing
 from examples.claims.images import Params, cross_entropy, dense_layers, logits_of
 
@@ -19,7 +20,8 @@ def task(*, prime: int = 97, share: float = 0.5, width: int = 128, batch_size: i
         batch_size: Pairs a step.
 
     Returns:
-        The task; watched is the accuracy on the pairs that are not trained on.
+        The task; watched are the accuracies on the pairs that are shown and on those that are not,
+        and the least alpha of all layers.
     """
     pairs = jnp.stack(jnp.meshgrid(jnp.arange(prime), jnp.arange(prime)), axis=-1).reshape(-1, 2)
     num_shown = int(share * len(pairs))
@@ -38,11 +40,11 @@ def task(*, prime: int = 97, share: float = 0.5, width: int = 128, batch_size: i
         return data[rows]
 
     def logits(params: dict[str, Any], pairs: jax.Array) -> jax.Array:
-        embedded = params["embed"]["embedding"][pairs].reshape(len(pairs), -1)
+        embedded = _embedding(params)[pairs].reshape(len(pairs), -1)
         return logits_of(_layers(params), embedded)
 
     def loss(params: dict[str, Any], pairs: jax.Array) -> jax.Array:
-        embedded = params["embed"]["embedding"][pairs].reshape(len(pairs), -1)
+        embedded = _embedding(params)[pairs].reshape(len(pairs), -1)
         return cross_entropy(_layers(params), (embedded, jnp.sum(pairs, -1) % prime))
 
     def watched(
@@ -51,9 +53,18 @@ def task(*, prime: int = 97, share: float = 0.5, width: int = 128, batch_size: i
         del state, key, step
         right = jnp.argmax(logits(params, data), -1) == jnp.sum(data, -1) % prime
         right = right.astype(jnp.float32)
-        return {"shown": jnp.mean(right[:num_shown]), "hidden": jnp.mean(right[num_shown:])}
+        kernels = [layer["kernel"] for layer in _layers(params).values()]
+        return {
+            "shown": jnp.mean(right[:num_shown]),
+            "hidden": jnp.mean(right[num_shown:]),
+            "alpha": jnp.min(jnp.stack([sr.alpha(W) for W in (*kernels, _embedding(params))])),
+        }
 
     return Task(pairs, initial, prepared, batch, loss, watched, nothing)
+
+
+def _embedding(params: dict[str, Any]) -> jax.Array:
+    return params["embed"]["embedding"]
 
 
 def _layers(params: dict[str, Any]) -> Params:

@@ -24,6 +24,7 @@ CLAIMS = {
     "power-law": tails.CLAIM,
     "label-noise": noise.CLAIM,
     "grokking": grokking.CLAIM,
-    "robustness": robustness.CLAIM,
+    "robustness": robustness.ATTACKED,
+    "robustness-proved": robustness.PROVED,
     "muon": muon.CLAIM,
 }
