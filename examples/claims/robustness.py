@@ -24,13 +24,31 @@ BOUNDS = (1.0, 2.0)
 KERNELS = sr.by_path("fc*/kernel")
 
 
-def attacked(params: images.Params, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+def attacked(
+    params: images.Params,
+    pixels: jax.Array,
+    labels: jax.Array,
+    *,
+    num_steps: int = NUM_STEPS,
+    start: jax.Array | float = 0.0,
+) -> jax.Array:
     """Images `[n, pixels]` after projected gradient ascent, within the radius.
 
     What ascends is by how much the highest logit of a wrong class exceeds that of the right one.
     The cross-entropy of a network that is sure rounds to 0, and its gradient with it: such an
-    attack finds nothing, and tells the surest network for the most robust.
+    attack finds nothing, and takes the surest network for the most robust.
+
+    Args:
+        params: Of the network.
+        pixels: From 0 to 1.
+        labels: The right classes, `[n]`.
+        num_steps: Of the ascent.
+        start: The change with which it begins; it is brought within the radius first.
     """
+
+    def within(change: jax.Array) -> jax.Array:
+        change = change * jnp.minimum(1, RADIUS / _norms(change))
+        return jnp.clip(pixels + change, 0, 1) - pixels
 
     def excess(change: jax.Array) -> jax.Array:
         logits = images.logits_of(params, pixels + change)
@@ -40,11 +58,9 @@ def attacked(params: images.Params, pixels: jax.Array, labels: jax.Array) -> jax
 
     def step(change: jax.Array, _: None) -> tuple[jax.Array, None]:
         gradient = jax.grad(excess)(change)
-        change = change + 2.5 * RADIUS / NUM_STEPS * gradient / _norms(gradient)
-        change = change * jnp.minimum(1, RADIUS / _norms(change))
-        return jnp.clip(pixels + change, 0, 1) - pixels, None
+        return within(change + 2.5 * RADIUS / num_steps * gradient / _norms(gradient)), None
 
-    change, _ = jax.lax.scan(step, jnp.zeros_like(pixels), length=NUM_STEPS)
+    change, _ = jax.lax.scan(step, within(jnp.full_like(pixels, start)), length=num_steps)
     return pixels + change
 
 
