@@ -95,7 +95,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_there_are_tutorials():
-    assert {"penalty", "phases", "compare", "watch"} <= set(TUTORIALS)
+    assert {"penalty", "phases", "compare", "watch", "robust"} <= set(TUTORIALS)
 
 
 @pytest.mark.usefixtures("promoted_types")  # tutorials run Optax's own optimizers

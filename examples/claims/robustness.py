@@ -29,10 +29,11 @@ def attacked(
     pixels: jax.Array,
     labels: jax.Array,
     *,
+    radius: float = RADIUS,
     num_steps: int = NUM_STEPS,
     start: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """Images `[n, pixels]` after projected gradient ascent, within the radius.
+    """Images `[n, pixels]` after projected gradient ascent, within a radius.
 
     What ascends is by how much the highest logit of a wrong class exceeds that of the right one.
     The cross-entropy of a network that is sure rounds to 0, and its gradient with it: such an
@@ -42,12 +43,13 @@ def attacked(
         params: Of the network.
         pixels: From 0 to 1.
         labels: The right classes, `[n]`.
+        radius: Of the change, in the Euclidean norm.
         num_steps: Of the ascent.
         start: The change with which it begins; it is brought within the radius first.
     """
 
     def within(change: jax.Array) -> jax.Array:
-        change = change * jnp.minimum(1, RADIUS / _norms(change))
+        change = change * jnp.minimum(1, radius / _norms(change))
         return jnp.clip(pixels + change, 0, 1) - pixels
 
     def excess(change: jax.Array) -> jax.Array:
@@ -58,14 +60,16 @@ def attacked(
 
     def step(change: jax.Array, _: None) -> tuple[jax.Array, None]:
         gradient = jax.grad(excess)(change)
-        return within(change + 2.5 * RADIUS / num_steps * gradient / _norms(gradient)), None
+        return within(change + 2.5 * radius / num_steps * gradient / _norms(gradient)), None
 
     change, _ = jax.lax.scan(step, within(jnp.full_like(pixels, start)), length=num_steps)
     return pixels + change
 
 
-def proved(params: images.Params, pixels: jax.Array, labels: jax.Array) -> jax.Array:
-    """Which images `[n, pixels]` no change within `PROVED_RADIUS` can mislead the network on.
+def proved(
+    params: images.Params, pixels: jax.Array, labels: jax.Array, *, radius: float = PROVED_RADIUS
+) -> jax.Array:
+    """Which images `[n, pixels]` no change within a radius can mislead the network on.
 
     Between two classes the logits' difference changes by at most the change of the image times the
     largest singular values of the hidden layers times the length of the difference of the two
@@ -81,7 +85,7 @@ def proved(params: images.Params, pixels: jax.Array, labels: jax.Array) -> jax.A
     logits = images.logits_of(params, pixels)
     ahead = jnp.take_along_axis(logits, labels[:, None], axis=1) - logits
     is_other = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    stays = ahead > PROVED_RADIUS * longest * apart
+    stays = ahead > radius * longest * apart
     return jnp.all(stays | ~is_other, axis=1)
 
 
