@@ -28,6 +28,11 @@ def select_trained(params: PyTree, mask: Mask, axes: Axes, transformation: str) 
                 f"{name!r} has shape {leaf.shape} and dtype {leaf.dtype}; expected real "
                 "floating-point numbers, at least one: leave it out with mask"
             )
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{name!r} is a shape without values; expected an array: {transformation} starts "
+                "from the weights. jax.eval_shape(optimizer.init, params) gives a state's shapes"
+            )
     return selection
 
 

@@ -295,9 +295,11 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
         def numbers(*shape):
             return draw.uniform(0.5, 3.0, size=(len(seeds), *shape))
 
-        watched = ("loss", "learned", "hidden", "shown", "alpha", "log_stable_rank", "spectral_norm")
+        norms = ("log_stable_rank", "spectral_norm")
+        watched = ("loss", "learned", "hidden", "shown", "alpha", *norms)
         judged = ("train", "validation", "test")
-        kinds = ("half", "quarter", "sixteenth", "attacked", "proved", "rank 32", "rank 16", "rank 8")
+        ranks = ("half", "quarter", "sixteenth", "rank 32", "rank 16", "rank 8")
+        kinds = (*ranks, "attacked", "proved")
         return {
             **{each: numbers(budget.num_chunks) for each in watched},
             **{each: numbers() for each in judged},

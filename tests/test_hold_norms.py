@@ -159,6 +159,16 @@ def test_bad_input():
             hold.update(fc, other, fc)
 
 
+@pytest.mark.parametrize("optimizer", [sr.hold_norms(), sr.cap_spectral_norm(1.0)])
+def test_shapes_without_values_are_refused_with_what_gives_a_state_of_shapes(optimizer):
+    params = {"kernel": jnp.ones((4, 3))}
+    shapes = jax.eval_shape(lambda: params)
+    with pytest.raises(TypeError, match=r"'kernel' is a shape without values.*jax\.eval_shape"):
+        optimizer.init(shapes)
+    state = jax.eval_shape(optimizer.init, params)
+    assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(params))
+
+
 def test_a_list_of_records_is_refused_with_what_makes_a_mapping_of_it():
     record = [sr.layer_norms({"fc": {"kernel": jnp.ones((3, 2))}})]
     with pytest.raises(TypeError, match=r"norms is list; expected a mapping .* jnp\.stack"):

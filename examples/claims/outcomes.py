@@ -87,12 +87,12 @@ def _draw_tried(one: Outcome, path: Path) -> None:
 
 
 def told_setting(settings: Iterable[Mapping[str, float]]) -> str:
-    """Settings as the page tells them; of several, the numbers in which they differ."""
+    """Settings as the page tells them: what is not 0, and of several the numbers that differ."""
     settings = tuple(settings)
     return ", ".join(
         f"{name} {'/'.join(dict.fromkeys(f'{setting[name]:g}' for setting in settings))}"
         for name in settings[0]
-        if name not in UNTOLD
+        if name not in UNTOLD and any(setting[name] for setting in settings)
     )
 
 

@@ -128,7 +128,7 @@ def _comparisons(one: Outcome) -> Iterator[str]:
                 other.control,
                 f"{other.gain:+.4f} ({other.low:+.4f} to {other.high:+.4f})",
                 f"{other.standard_error:.4f}",
-                f"{other.p_value:.3f}",
+                "< 0.001" if other.p_value < 0.001 else f"{other.p_value:.3f}",
                 "" if number else f"**{_verdict(one, own)}**",
             )
 
