@@ -17,9 +17,8 @@ from examples.claims.robustness import ATTACKED, NUM_STEPS
 # Of every arm the setting that the claim takes.
 SETTINGS = {
     "adam": {"rate": 8e-3, "decay": 0.0},
-    "l2": {"rate": 3e-3, "decay": 0.0, "strength": 1e-3},
-    "cap 1": {"rate": 3e-3, "decay": 0.0, "strength": 0.1},
-    "cap 2": {"rate": 3e-3, "decay": 0.0, "strength": 0.1},
+    "l2": {"rate": 3e-3, "decay": 0.0, "strength": 3e-3},
+    "cap": {"rate": 3e-3, "decay": 0.0, "strength": 0.1},
 }
 NUM_ATTACKED = 1000
 TIMES = 5

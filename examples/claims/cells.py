@@ -50,11 +50,13 @@ class Cell(NamedTuple):
         measured: Name to `[num_settings * num_seeds, ...]`, the seeds of one setting in a row.
         seconds: That the run took, and with what came before it, its compilation.
         device: On which it ran.
+        num_seeds: Of each setting.
     """
 
     measured: Measured
     seconds: float
     device: str
+    num_seeds: int = 1
 
 
 def write(folder: Path, job: Job, measured: Mapping[str, Any], seconds: float) -> Cell:
@@ -79,14 +81,14 @@ def write(folder: Path, job: Job, measured: Mapping[str, Any], seconds: float) -
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(record))
     os.replace(partial, path)
-    return Cell(_arrays(record), seconds, place)
+    return Cell(_arrays(record), seconds, place, len(job.seeds))
 
 
 def read(folder: Path, job: Job) -> Cell | None:
     """The cell of a job, or None where it is not there or damaged."""
     try:
         record = json.loads(job.path(folder).read_text())
-        return Cell(_arrays(record), record["seconds"], record["device"])
+        return Cell(_arrays(record), record["seconds"], record["device"], len(job.seeds))
     except (OSError, ValueError, KeyError):
         return None
 

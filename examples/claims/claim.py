@@ -19,7 +19,9 @@ class Arm(NamedTuple):
     Attributes:
         program: The optimizer, and what runs along.
         grid: The settings that are tried: as many for every arm of a claim that tunes.
-        tuned_as: The arm whose settings it takes over, where it is not tuned itself.
+        tuned_as: The arm whose settings it takes over, where it has no grid.
+        own_rates: Of one with `norms_of` that takes over settings: the multiples of the other
+            run's rate that are tried for its own. It has that rate where there are none.
         controls: The arms that it has to beat; empty for one that is a control only.
         text: What it is, for the table.
     """
@@ -27,6 +29,7 @@ class Arm(NamedTuple):
     program: Program
     grid: tuple[Setting, ...] = ()
     tuned_as: str = ""
+    own_rates: tuple[float, ...] = ()
     controls: tuple[str, ...] = ()
     text: str = ""
 
@@ -68,7 +71,8 @@ class Claim(NamedTuple):
             sweep: the grid is so many blocks long, and the best block is chosen.
         also: Further numbers of each trial, for the table.
         equal: A quality that the arms are to share: only trials within `tolerance` of the highest
-            of all arms are chosen from, or where an arm has none, its highest.
+            of the arms that are controls only are chosen from, or where an arm has none, its
+            highest.
         tolerance: Of the quality.
         shared: Name under which its cells are kept together with those of other claims on the same
             task, whose arms of the same name are the same; its own by default.

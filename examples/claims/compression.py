@@ -75,7 +75,7 @@ def _arms_on_text() -> dict[str, Arm]:
             for setting in noise.grid(*(scale[name] * s for s in strengths), rates=(4e-3, 2e-3))
         )
         controls = ("adamw", f"norms of {name}")
-        arms[name] = Arm(Program(adamw(before=before)), grid, "", controls, name)
+        arms[name] = Arm(Program(adamw(before=before)), grid, controls=controls, text=name)
         program = Program(adamw(), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"AdamW at the norms of {name}")
     return arms

@@ -47,7 +47,8 @@ class Program(NamedTuple):
     Attributes:
         optimizer: From the settings of a trial, a key and the number of steps.
         norms_of: The optimizer of another run, of the same seed and batches, that goes along: after
-            each step the weights of this run take its norms. The norm-matched control.
+            each step the weights of this run take its norms. The norm-matched control. A setting
+            `own_rate` is the rate of this run, beside the other's `rate`.
     """
 
     optimizer: Optimizer
@@ -113,7 +114,8 @@ def _run_one(
 ) -> Measures:
     start, key, preparing, choice = jax.random.split(jax.random.key(seed), 4)
     data = task.prepared(data, preparing)
-    optimizer = program.optimizer(settings, choice, budget.num_steps)
+    own = {**settings, "rate": settings.get("own_rate", settings["rate"])}
+    optimizer = program.optimizer(own, choice, budget.num_steps)
     guide = program.norms_of and program.norms_of(settings, choice, budget.num_steps)
 
     def advance(

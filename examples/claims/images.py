@@ -25,7 +25,7 @@ def read(name: str, folder: Path | None, *, train: int, held_out: int) -> dict[s
         name: `"digits"` or `"mnist"`.
         folder: That holds `mnist/`.
         train: How many to train on.
-        held_out: How many for tuning, from the end of the training images, and for judging.
+        held_out: How many for tuning, of the training images that follow, and for judging.
     """
     found = images.load(name, folder, scaling="unit", validation_size=held_out, train_size=train)
     tested = images.load(name, folder, scaling="unit", train_size=1, test_size=held_out)
@@ -102,6 +102,7 @@ def classification(
     hidden: tuple[int, ...] = (256, 256),
     batch_size: int = 128,
     noise: float = 0,
+    drawn: int | None = None,
     judged: Callable[[Any, Params], Measures] = held_out_accuracies,
 ) -> Task:
     """The classes of images, some of the labels replaced at random once and for all.
@@ -111,15 +112,19 @@ def classification(
         hidden: Sizes of the hidden layers.
         batch_size: Images a step.
         noise: Share of the training labels that are drawn anew from all classes.
+        drawn: Train each run on so many of the training images, drawn by its seed; all by default.
         judged: At the end, from the data and the parameters.
     """
     sizes = (data["images"].shape[-1], *hidden, NUM_CLASSES)
 
     def prepared(data: Any, key: jax.Array) -> Any:
         which, what = jax.random.split(key)
-        drawn = jax.random.randint(what, data["labels"].shape, 0, NUM_CLASSES)
-        noisy = jax.random.bernoulli(which, noise, drawn.shape)
-        return {**data, "labels": jnp.where(noisy, drawn, data["labels"])}
+        if drawn:
+            rows = jax.random.permutation(which, len(data["labels"]))[:drawn]
+            data = {**data, "images": data["images"][rows], "labels": data["labels"][rows]}
+        others = jax.random.randint(what, data["labels"].shape, 0, NUM_CLASSES)
+        noisy = jax.random.bernoulli(which, float(noise), others.shape)
+        return {**data, "labels": jnp.where(noisy, others, data["labels"])}
 
     def batch(data: Any, key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = data["labels"].shape[0]
@@ -133,9 +138,8 @@ def classification(
     def initial(key: jax.Array) -> Params:
         return dense_layers(key, sizes)
 
-    return Task(
-        data, initial, prepared if noise else as_they_are, batch, cross_entropy, nothing, judge
-    )
+    changed = prepared if noise or drawn else as_they_are
+    return Task(data, initial, changed, batch, cross_entropy, nothing, judge)
 
 
 def label_sequence(

@@ -55,7 +55,9 @@ def arms_of(
         metric, options, strengths = SPECTRAL[name]
         before = penalty(metric, mask=LARGE, **options)
         controls = ("adam", "l2", "weight decay", f"norms of {name}")
-        arms[name] = Arm(Program(adamw(before=before)), grid(*strengths), "", controls, name)
+        arms[name] = Arm(
+            Program(adamw(before=before)), grid(*strengths), controls=controls, text=name
+        )
         program = Program(adamw(), norms_of=arms[name].program.optimizer)
         arms[f"norms of {name}"] = Arm(program, tuned_as=name, text=f"Adam at the norms of {name}")
     return arms

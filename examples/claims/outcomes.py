@@ -80,10 +80,12 @@ def write_results(outcomes: Iterable[Outcome], results: Path) -> None:
 
 def _draw_tried(one: Outcome, path: Path) -> None:
     claim, tuned = one.claim, one.finished.tuned
-    qualities = {arm: claim.equal(cell.measured) for arm, cell in tuned.items()}
-    scores = {arm: claim.tuning(cell.measured) for arm, cell in tuned.items()}
-    best = max(np.nanmax(quality) for quality in qualities.values())
-    draw_tried(claim.arms, qualities, scores, best - claim.tolerance, path)
+    drawn = (
+        {arm: of(claim, cell) for arm, cell in tuned.items()}
+        for of in (runner.qualities, runner.scores)
+    )
+    bar = runner.enough(claim, runner.controls_of(claim, tuned))
+    draw_tried(claim.arms, *drawn, bar, path)
 
 
 def told_setting(settings: Iterable[Mapping[str, float]]) -> str:
@@ -116,7 +118,7 @@ def _write_tried(outcomes: Iterable[Outcome], path: Path) -> None:
         for one in outcomes:
             preset = one.claim.presets[one.preset]
             for arm, cell in one.finished.tuned.items():
-                grid = one.claim.arms[arm].grid
+                grid = one.finished.grids[arm]
                 for trial, score in enumerate(one.claim.tuning(cell.measured)):
                     setting, seed = divmod(trial, preset.num_tuning)
                     text = told_setting([grid[setting]])

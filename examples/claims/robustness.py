@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import spectral_reg as sr
 from examples.claims import images, noise
 from examples.claims.claim import Arm, Claim, Preset, Setting
-from examples.claims.engine import Budget, Measures, Optimizer, Program, Task
+from examples.claims.engine import Budget, Measures, Program, Task
 from examples.claims.optimizers import adamw, cap, l2, penalty
 
 # Of the change, in the Euclidean norm of pixels from 0 to 1.
@@ -19,8 +19,8 @@ RADIUS = 1.5
 # Up to which no change at all may mislead the network. The bound on that is a loose one.
 PROVED_RADIUS = 0.5
 NUM_STEPS = 20
-NUM_ATTACKED = 1000
-BOUNDS = (1.0, 2.0)
+NUM_ATTACKED = 2000
+OWN_RATES = tuple(2.0**k for k in (0, -1, 1, -2, 2, -3, 3, -4))
 KERNELS = sr.by_path("fc*/kernel")
 
 
@@ -96,13 +96,21 @@ def _norms(rows: jax.Array) -> jax.Array:
 def _judged(data: Any, params: images.Params) -> Measures:
     measures = images.held_out_accuracies(data, params)
     for split in ("validation", "test"):
-        pixels = images.scaled(data[f"{split}_images"][:NUM_ATTACKED])
-        labels = data[f"{split}_labels"][:NUM_ATTACKED]
-        logits = images.logits_of(params, attacked(params, pixels, labels))
-        right = jnp.argmax(logits, -1) == labels
-        measures[f"{split} attacked"] = jnp.mean(right.astype(jnp.float32))
-        certain = proved(params, pixels, labels)
-        measures[f"{split} proved"] = jnp.mean(certain.astype(jnp.float32))
+        # Evenly over the split: its images do not come in random order.
+        every = max(1, len(data[f"{split}_labels"]) // NUM_ATTACKED)
+        pixels = images.scaled(data[f"{split}_images"][::every])
+        labels = data[f"{split}_labels"][::every]
+        kinds = {"attacked": RADIUS, "attacked less": PROVED_RADIUS}
+        right = {
+            name: jnp.argmax(
+                images.logits_of(params, attacked(params, pixels, labels, radius=radius)), -1
+            )
+            == labels
+            for name, radius in kinds.items()
+        }
+        right["proved"] = proved(params, pixels, labels)
+        shares = {name: jnp.mean(each.astype(jnp.float32)) for name, each in right.items()}
+        measures |= {f"{split} {name}": share for name, share in shares.items()}
     return measures
 
 
@@ -110,44 +118,53 @@ def _make_task(options: Mapping[str, Any], folder: Path | None) -> Task:
     return noise.make_task({**options, "judged": _judged}, folder)
 
 
+def _grid(name: str, *numbers: float) -> tuple[Setting, ...]:
+    return tuple(
+        {"rate": rate, "decay": 0.0, name: number}
+        for number, rate in itertools.product(numbers, (3e-3, 8e-3))
+    )
+
+
 def _arms() -> dict[str, Arm]:
+    rates = tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0} for k in (3, 2, 4, 1, 0, -1, 5, -2))
     arms = {
-        "adam": Arm(Program(adamw()), noise.RATES, text="Adam"),
-        "l2": Arm(
-            Program(adamw(before=l2)),
-            noise.grid(1e-3, 3e-3, 1e-2, 3e-4, rates=(3e-3, 1e-3)),
-            text="L2",
-        ),
-        "weight decay": Arm(Program(adamw()), noise.decays(1.0, 0.3, 3.0, 0.1), text="AdamW"),
+        "adam": Arm(Program(adamw()), rates, text="Adam"),
+        "l2": Arm(Program(adamw(before=l2)), _grid("strength", 3e-3, 1e-2, 1e-3, 3e-2), text="L2"),
+        "weight decay": Arm(Program(adamw()), _grid("decay", 1.0, 3.0, 0.3, 10.0), text="AdamW"),
     }
     usual = tuple(arms)
-
-    def add(name: str, optimizer: Optimizer, grid: tuple[Setting, ...], text: str) -> None:
+    before = penalty(sr.hinge(sr.spectral_norm, above=1.0), tracking="warm", mask=KERNELS)
+    claimed = {
+        "cap": (
+            adamw(before=before),
+            _grid("strength", 0.1, 0.3, 0.03, 1.0),
+            "largest singular values of at most 1 asked for",
+        ),
+        "hard cap": (
+            adamw(after=cap(mask=KERNELS)),
+            _grid("bound", 2.0, 1.4, 2.8, 1.0),
+            "no singular value above a bound after any step",
+        ),
+    }
+    for name, (optimizer, grid, text) in claimed.items():
         controls = (*usual, f"norms of {name}")
         arms[name] = Arm(Program(optimizer), grid, controls=controls, text=text)
         held = Program(adamw(), norms_of=optimizer)
-        arms[f"norms of {name}"] = Arm(held, tuned_as=name, text=f"Adam at the norms of {name}")
-
-    hard = tuple(
-        {"rate": rate, "decay": 0.0, "bound": bound}
-        for rate, bound in itertools.product((3e-3, 1e-3), (1.0, 2.0, 4.0, 0.5))
-    )
-    text = "no singular value above a bound after any step"
-    add("hard cap", adamw(after=cap(mask=KERNELS)), hard, text)
-    for bound in BOUNDS:
-        metric = sr.hinge(sr.spectral_norm, above=bound)
-        before = penalty(metric, tracking="warm", mask=KERNELS)
-        text = f"largest singular values of at most {bound:g} asked for"
-        add(f"cap {bound:g}", adamw(before=before), noise.grid(1e-2, 1e-1, 1e-3, 1.0), text)
+        text = f"Adam at the norms of {name}, its own rate tuned"
+        arms[f"norms of {name}"] = Arm(held, tuned_as=name, own_rates=OWN_RATES, text=text)
     return arms
 
+
+# Each run has a draw of its own from a pool.
+SMALL = {**noise.SMALL, "train": 20_000, "drawn": 2000}
+MNIST = {**noise.MNIST, "train": 50_000, "drawn": 10_000}
 
 ATTACKED = Claim(
     title="Robustness to small changes of the images",
     source="Yoshida and Miyato 2017; Cisse et al. 2017 (Parseval networks)",
     published="less sensitivity to perturbations, more robustness to adversarial examples",
     statistic=f"accuracy on test images changed by {RADIUS} in the Euclidean norm (PGD, 20 steps), "
-    "among settings within 0.5 % of the best clean accuracy",
+    "among settings within 1 % of the controls' best clean accuracy",
     higher=True,
     make_task=_make_task,
     arms=_arms(),
@@ -156,15 +173,16 @@ ATTACKED = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, noise.DIGITS),
         "quick": Preset(Budget(6, 100), 3, 3, noise.DIGITS),
-        "small": Preset(Budget(8, 100), 6, 6, noise.SMALL),
-        "full": Preset(Budget(15, 100), 8, 8, noise.MNIST),
+        "small": Preset(Budget(8, 100), 10, 8, SMALL, num_tuning=3),
+        "full": Preset(Budget(15, 100), 8, 8, MNIST),
     },
     also={
         "clean": lambda measured: measured["test"],
-        "proved": lambda measured: measured["test proved"],
+        f"changed by {PROVED_RADIUS}": lambda measured: measured["test attacked less"],
+        f"proved at {PROVED_RADIUS}": lambda measured: measured["test proved"],
     },
     equal=lambda measured: measured["validation"],
-    tolerance=0.005,
+    tolerance=0.01,
     shared="robustness",
 )
 
@@ -173,12 +191,13 @@ PROVED = ATTACKED._replace(
     source="Tsuzuku et al. 2018 (Lipschitz-margin training)",
     published="provable robustness, where weight decay and the like give next to none",
     statistic=f"share of test images that no change of {PROVED_RADIUS} in the Euclidean norm can "
-    "mislead the network on, by its Lipschitz bound, among settings within 0.5 % of the best clean "
-    "accuracy",
+    "mislead the network on, by its Lipschitz bound, among settings within 1 % of the controls' "
+    "best clean accuracy",
     tuning=lambda measured: measured["validation proved"],
     value=lambda measured: measured["test proved"],
     also={
         "clean": lambda measured: measured["test"],
-        "attacked": lambda measured: measured["test attacked"],
+        f"changed by {PROVED_RADIUS}": lambda measured: measured["test attacked less"],
+        f"changed by {RADIUS}": lambda measured: measured["test attacked"],
     },
 )

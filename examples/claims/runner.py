@@ -25,12 +25,14 @@ class Finished(NamedTuple):
 
     Attributes:
         tuned: By arm, of those that are tuned.
+        grids: By arm, the settings that are tried.
         chosen: By arm, the settings on which it is judged.
         judged: By arm.
         missing: The cells that are not there.
     """
 
     tuned: Mapping[str, Cell]
+    grids: Mapping[str, tuple[Setting, ...]]
     chosen: Mapping[str, tuple[Setting, ...]]
     judged: Mapping[str, Cell]
     missing: tuple[str, ...]
@@ -85,12 +87,12 @@ def complete(
     def job(arm: str, phase: str, settings: tuple[Setting, ...], seeds: tuple[int, ...]) -> Job:
         return Job(claim.shared or name, preset_name, arm, phase, settings, seeds, size)
 
-    grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
     tried = tuple(range(TUNING_SEED, TUNING_SEED + preset.num_tuning))
     fresh = tuple(range(preset.num_seeds))
     tuned: dict[str, Cell] = {}
     judged: dict[str, Cell] = {}
     chosen: dict[str, tuple[Setting, ...]] = {}
+    grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
 
     def tune(arm: str) -> None:
         cell = cell_of(job(arm, "tune", grids[arm], tried)) if grids[arm] else None
@@ -98,10 +100,21 @@ def complete(
             tuned[arm] = cell
 
     def judge(arm: str) -> None:
+        each = claim.arms[arm]
+        if each.tuned_as in chosen:
+            (*taken,) = chosen[each.tuned_as]
+            if each.own_rates:
+                rates = each.own_rates[: preset.num_settings]
+                grids[arm] = tuple(
+                    {**setting, "own_rate": rate * setting["rate"]}
+                    for rate in rates
+                    for setting in taken
+                )
+                tune(arm)
+            else:
+                chosen[arm] = tuple(taken)
         if arm in tuned:
-            chosen[arm] = choose(claim, grids[arm], tuned[arm], tuned)
-        elif claim.arms[arm].tuned_as in chosen:
-            chosen[arm] = chosen[claim.arms[arm].tuned_as]
+            chosen[arm] = choose(claim, grids[arm], tuned[arm], controls_of(claim, tuned))
         cell = cell_of(job(arm, "judge", chosen[arm], fresh)) if arm in chosen else None
         if cell is not None:
             judged[arm] = cell
@@ -112,7 +125,7 @@ def complete(
         for arm in claim.arms:
             for stage in stages:
                 stage(arm)
-    return Finished(tuned, chosen, judged, tuple(missing))
+    return Finished(tuned, grids, chosen, judged, tuple(missing))
 
 
 def find(name: str, preset_name: str, folder: Path) -> Finished:
@@ -120,19 +133,47 @@ def find(name: str, preset_name: str, folder: Path) -> Finished:
     return complete(name, preset_name, folder, deadline=-math.inf)
 
 
+def controls_of(claim: Claim, tuned: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Those of arms that are controls only, and have settings of their own."""
+    return {
+        arm: cell
+        for arm, cell in tuned.items()
+        if not (claim.arms[arm].controls or claim.arms[arm].tuned_as)
+    }
+
+
+def enough(claim: Claim, controls: Mapping[str, Cell]) -> float:
+    """The quality from which on settings are chosen: within the tolerance of the controls' best."""
+    best = [qualities(claim, cell).max() for cell in controls.values()]
+    return max(best, default=math.inf) - claim.tolerance
+
+
+def qualities(claim: Claim, cell: Cell) -> np.ndarray:
+    """Of every block of settings, the quality that the arms are to share."""
+    assert claim.equal is not None
+    return _blocks(claim, cell, claim.equal(cell.measured))
+
+
+def scores(claim: Claim, cell: Cell) -> np.ndarray:
+    """Of every block of settings, the number of which the highest is chosen."""
+    return _blocks(claim, cell, claim.tuning(cell.measured))
+
+
+def _blocks(claim: Claim, cell: Cell, values: np.ndarray) -> np.ndarray:
+    # A block is so many settings, the seeds of each in a row.
+    known = np.nan_to_num(values, nan=-np.inf)
+    return known.reshape(-1, claim.several * cell.num_seeds).mean(1)
+
+
 def choose(
-    claim: Claim, grid: tuple[Setting, ...], cell: Cell, all_tuned: Mapping[str, Cell]
+    claim: Claim, grid: tuple[Setting, ...], cell: Cell, controls: Mapping[str, Cell]
 ) -> tuple[Setting, ...]:
     """The block of settings that tuning found best, among those that are good enough."""
-    scores = np.nan_to_num(claim.tuning(cell.measured), nan=-np.inf)
+    found = scores(claim, cell)
     if claim.equal is not None:
-        best = max(np.nanmax(claim.equal(other.measured)) for other in all_tuned.values())
-        quality = np.nan_to_num(claim.equal(cell.measured), nan=-np.inf)
-        enough = quality >= min(best - claim.tolerance, quality.max())
-        scores = np.where(enough, scores, -np.inf)
-    # A block is so many settings, the seeds of each in a row.
-    blocks = scores.reshape(len(grid) // claim.several, -1).mean(1)
-    first = int(blocks.argmax()) * claim.several
+        quality = qualities(claim, cell)
+        found = np.where(quality >= min(enough(claim, controls), quality.max()), found, -np.inf)
+    first = int(found.argmax()) * claim.several
     return grid[first : first + claim.several]
 
 

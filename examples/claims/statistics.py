@@ -8,7 +8,7 @@ from scipy import stats
 
 from examples.claims.claim import Claim
 
-NUM_RESAMPLES = 10_000
+COVERAGE = 0.95
 LEVEL = 0.05
 MIN_SEEDS = 2
 HOLDS = "holds beyond controls"
@@ -16,6 +16,7 @@ SO_DOES_THE_CONTROL = "holds, but so does the control"
 NOT_SEEN = "not seen"
 REFUTED = "refuted at this scale"
 OPEN = "better so far; controls are missing"
+UNDECIDED = "not decided: the baseline is missing"
 
 
 class Comparison(NamedTuple):
@@ -25,7 +26,7 @@ class Comparison(NamedTuple):
         arm: Its name.
         control: Its name.
         gain: Mean over seeds by which the arm is better.
-        low: Lower end of the bootstrap's interval of 95 % of the gain.
+        low: Lower end of the interval of 95 % of the gain.
         high: Its upper end.
         standard_error: Of the gain.
         p_value: Of the paired t test, two-sided, corrected by Holm for all of the claim.
@@ -40,17 +41,24 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def interval(values: np.ndarray, *, key: int = 0) -> tuple[float, float]:
-    """Ends of the 95 % interval of the mean of `[num_seeds]`, by the bootstrap.
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Ends of the 95 % interval of the mean of `[num_seeds]`: the jackknife's, with Student's t.
+
+    The bootstrap's percentiles cover the mean of six normal numbers in 85 % of draws only.
 
     Raises:
         ValueError: If there are fewer than 2 seeds.
     """
     if len(values) < MIN_SEEDS:
         raise ValueError(f"there are {len(values)} seeds; expected at least 2 for an interval")
-    rows = np.random.default_rng(key).integers(len(values), size=(NUM_RESAMPLES, len(values)))
-    low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
-    return float(low), float(high)
+    quantile = stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1)
+    half = float(quantile * standard_error(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of `[num_seeds]`."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -84,7 +92,7 @@ def compare(claim: Claim, values: Mapping[str, np.ndarray]) -> list[Comparison]:
             *pair,
             float(gain.mean()),
             *interval(gain),
-            float(gain.std(ddof=1) / np.sqrt(len(gain))),
+            standard_error(gain),
             float(p_value),
         )
         for pair, gain, p_value in zip(pairs, gains, p_values, strict=True)
@@ -97,17 +105,20 @@ def _p_value(gain: np.ndarray) -> float:
     return float(stats.ttest_1samp(gain, 0).pvalue)
 
 
-def verdict(comparisons: Sequence[Comparison], *, num_controls: int) -> str:
-    """Of one arm, from its comparisons, of which the first is with the baseline.
+def verdict(comparisons: Sequence[Comparison], *, controls: Sequence[str]) -> str:
+    """Of one arm, from its comparisons with the controls that are finished.
 
     Args:
-        comparisons: With the controls that are finished.
-        num_controls: How many there are to be: before that, nothing holds beyond them.
+        comparisons: Of the arm.
+        controls: All that there are to be: before that, nothing holds beyond them. The first is the
+            baseline.
     """
-    better = [one.gain > 0 and one.p_value < LEVEL for one in comparisons]
-    if all(better):
-        return HOLDS if len(better) == num_controls else OPEN
-    if better[0]:
+    better = {one.control: one.gain > 0 and one.p_value < LEVEL for one in comparisons}
+    if controls[0] not in better:
+        return UNDECIDED
+    if all(better.values()):
+        return HOLDS if len(better) == len(controls) else OPEN
+    if better[controls[0]]:
         return SO_DOES_THE_CONTROL
-    first = comparisons[0]
-    return REFUTED if first.gain < 0 and first.p_value < LEVEL else NOT_SEEN
+    (baseline,) = (one for one in comparisons if one.control == controls[0])
+    return REFUTED if baseline.gain < 0 and baseline.p_value < LEVEL else NOT_SEEN

@@ -52,6 +52,8 @@ def _overview(outcomes: Iterable[Outcome], results: Path) -> Iterator[str]:
     drawn = []
     for one in outcomes:
         for arm, own in _by_arm(one):
+            if own[0].control != one.claim.arms[arm].controls[0]:
+                continue  # its baseline is not there yet
             hardest = min(own, key=lambda comparison: comparison.gain)
             drawn.append((f"{one.label}: {arm}", own[0], hardest))
             yield _row(
@@ -141,7 +143,7 @@ def _by_arm(one: Outcome) -> Iterator[tuple[str, list[Comparison]]]:
 
 
 def _verdict(one: Outcome, own: list[Comparison]) -> str:
-    return verdict(own, num_controls=len(one.claim.arms[own[0].arm].controls))
+    return verdict(own, controls=one.claim.arms[own[0].arm].controls)
 
 
 def _with_error(comparison: Comparison, *, named: bool = False) -> str:
