@@ -95,6 +95,57 @@ def test_cells_resume_and_tell_what_is_missing(two_arms, tmp_path, monkeypatch):
     assert runner.find("label-noise", "smoke", tmp_path).missing == ("l2 judge",)
 
 
+@pytest.mark.parametrize("name", ["plasticity", "robustness"])
+def test_a_run_at_the_norms_of_another_is_tried_at_rates_of_its_own(name, tmp_path, monkeypatch):
+    claim = CLAIMS[name]
+    claimed = next(arm for arm, each in claim.arms.items() if each.controls)
+    asked = []
+
+    def run(task, program, budget, settings, seeds):
+        asked.append((program, settings, seeds))
+        own = np.asarray(settings.get("own_rate", settings["rate"]), np.float64)
+        value = -np.abs(np.log(own / 2e-3)) + 0 * np.asarray(seeds)
+        names = ("validation", "test", "validation attacked", "test attacked")
+        return {**dict.fromkeys(names, value), "learned": np.stack([value] * 20, axis=1)}
+
+    monkeypatch.setattr(runner, "run_trials", run)
+    arms = {arm: each for arm, each in claim.arms.items() if arm.endswith(claimed)}
+    monkeypatch.setitem(
+        CLAIMS, name, claim._replace(arms=arms, make_task=lambda options, folder: None, equal=None)
+    )
+    finished = runner.complete(name, "small", tmp_path, told=lambda line: None)
+    preset = claim.presets["small"]
+    (setting,) = finished.chosen[claimed]
+    (held,) = finished.chosen[f"norms of {claimed}"]
+    rates = [own["own_rate"] / setting["rate"] for own in finished.grids[f"norms of {claimed}"]]
+    assert rates == pytest.approx(claim.arms[f"norms of {claimed}"].own_rates[: len(rates)])
+    assert len(rates) == preset.num_settings
+    # The other run keeps its rate.
+    assert {each: held[each] for each in setting} == setting
+    nearest = min(rates, key=lambda rate: abs(np.log(rate * setting["rate"] / 2e-3)))
+    assert held["own_rate"] == pytest.approx(nearest * setting["rate"])
+    tuned_on = {int(seed) for _, _, seeds in asked[:1] for seed in seeds}
+    assert tuned_on == {*range(1000, 1000 + preset.num_tuning)}
+    assert tuple(asked[-1][2][: preset.num_seeds]) == preset.fresh_seeds
+
+
+@pytest.mark.slow
+def test_a_rate_of_its_own_is_not_that_of_the_run_that_goes_along(tasks):
+    shown = tasks("label-noise")._replace(judged=lambda data, params: sr.layer_norms(params))
+    program = Program(optimizers.adamw(), norms_of=optimizers.adamw(before=optimizers.l2))
+    setting = {"rate": 1e-2, "decay": 0.0, "strength": 1.0}
+
+    def measured(**own):
+        settings = {name: jnp.array([value]) for name, value in {**setting, **own}.items()}
+        return run_trials(shown, program, Budget(1, 3), settings, jnp.zeros(1, jnp.int32))
+
+    usual, same, slower = measured(), measured(own_rate=1e-2), measured(own_rate=1e-3)
+    for name in ("fc1/kernel", "fc2/kernel", "loss"):
+        np.testing.assert_allclose(same[name], usual[name], rtol=1e-6)
+    np.testing.assert_allclose(slower["fc1/kernel"], usual["fc1/kernel"], rtol=1e-5)
+    assert abs(slower["loss"] - usual["loss"]) > 1e-3
+
+
 @pytest.mark.slow
 def test_a_claim_runs_and_gives_the_same_again(two_arms, tmp_path):
     first, second = (

@@ -43,6 +43,7 @@ class Preset(NamedTuple):
         num_settings: At most so many of each grid, from the first.
         task: Options of the task.
         num_tuning: Seeds on which each setting is tried.
+        first_seed: Of the fresh ones; past those on which an earlier form of the claim was judged.
     """
 
     budget: Budget
@@ -50,6 +51,12 @@ class Preset(NamedTuple):
     num_settings: int
     task: Mapping[str, Any] = {}
     num_tuning: int = 1
+    first_seed: int = 0
+
+    @property
+    def fresh_seeds(self) -> tuple[int, ...]:
+        """On which arms are judged."""
+        return tuple(range(self.first_seed, self.first_seed + self.num_seeds))
 
 
 class Claim(NamedTuple):

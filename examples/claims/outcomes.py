@@ -107,7 +107,8 @@ def _write_runs(one: Outcome, path: Path) -> None:
             for trial, numbers in enumerate(zip(*columns, strict=True)):
                 setting, seed = divmod(trial, one.num_seeds)
                 text = told_setting([one.finished.chosen[arm][setting]])
-                rows.writerow([arm, text, seed, *(f"{number:.6g}" for number in numbers)])
+                number = one.claim.presets[one.preset].fresh_seeds[seed]
+                rows.writerow([arm, text, number, *(f"{value:.6g}" for value in numbers)])
 
 
 def _write_tried(outcomes: Iterable[Outcome], path: Path) -> None:

@@ -173,8 +173,8 @@ ATTACKED = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, noise.DIGITS),
         "quick": Preset(Budget(6, 100), 3, 3, noise.DIGITS),
-        "small": Preset(Budget(8, 100), 10, 8, SMALL, num_tuning=3),
-        "full": Preset(Budget(15, 100), 8, 8, MNIST),
+        "small": Preset(Budget(8, 100), 10, 8, SMALL, num_tuning=3, first_seed=100),
+        "full": Preset(Budget(15, 100), 8, 8, MNIST, first_seed=100),
     },
     also={
         "clean": lambda measured: measured["test"],

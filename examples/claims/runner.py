@@ -16,7 +16,7 @@ from examples.claims.claim import Claim, Preset, Setting
 from examples.claims.engine import Task, run_trials
 from examples.claims.registry import CLAIMS
 
-# Far from those that arms are judged on, which count from 0.
+# Far from those that arms are judged on.
 TUNING_SEED = 1000
 
 
@@ -88,7 +88,6 @@ def complete(
         return Job(claim.shared or name, preset_name, arm, phase, settings, seeds, size)
 
     tried = tuple(range(TUNING_SEED, TUNING_SEED + preset.num_tuning))
-    fresh = tuple(range(preset.num_seeds))
     tuned: dict[str, Cell] = {}
     judged: dict[str, Cell] = {}
     chosen: dict[str, tuple[Setting, ...]] = {}
@@ -115,7 +114,9 @@ def complete(
                 chosen[arm] = tuple(taken)
         if arm in tuned:
             chosen[arm] = choose(claim, grids[arm], tuned[arm], controls_of(claim, tuned))
-        cell = cell_of(job(arm, "judge", chosen[arm], fresh)) if arm in chosen else None
+        cell = (
+            cell_of(job(arm, "judge", chosen[arm], preset.fresh_seeds)) if arm in chosen else None
+        )
         if cell is not None:
             judged[arm] = cell
 
