@@ -3,6 +3,7 @@
 from examples.claims import (
     compression,
     failures,
+    few_images,
     grokking,
     layer_rates,
     muon,
@@ -26,5 +27,6 @@ CLAIMS = {
     "grokking": grokking.CLAIM,
     "robustness": robustness.ATTACKED,
     "robustness-proved": robustness.PROVED,
+    "few-images": few_images.CLAIM,
     "muon": muon.CLAIM,
 }
