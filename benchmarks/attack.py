@@ -16,9 +16,11 @@ from examples.claims.robustness import ATTACKED, NUM_STEPS
 
 # Of every arm the setting that the claim takes.
 SETTINGS = {
-    "adam": {"rate": 8e-3, "decay": 0.0},
-    "l2": {"rate": 3e-3, "decay": 0.0, "strength": 3e-3},
-    "cap": {"rate": 3e-3, "decay": 0.0, "strength": 0.1},
+    "adam": {"rate": 1.6e-2, "decay": 0.0},
+    "l2": {"rate": 8e-3, "decay": 0.0, "strength": 1e-2},
+    "weight decay": {"rate": 8e-3, "decay": 0.3},
+    "cap": {"rate": 8e-3, "decay": 0.0, "strength": 0.3},
+    "hard cap": {"rate": 8e-3, "decay": 0.0, "bound": 1.4},
 }
 NUM_ATTACKED = 1000
 TIMES = 5
@@ -58,12 +60,12 @@ def main() -> None:
     task = task._replace(judged=lambda data, params: judged(options.starts, data, params))
     seeds = jnp.arange(options.seeds)
     longer = f"{options.starts} starts of {TIMES * NUM_STEPS}"
-    print(f"{'arm':8} {f'{NUM_STEPS} steps':>10} {longer:>20}")
+    print(f"{'arm':12} {f'{NUM_STEPS} steps':>10} {longer:>20}")
     for arm, setting in SETTINGS.items():
         settings = {name: jnp.full(options.seeds, value) for name, value in setting.items()}
         program = ATTACKED.arms[arm].program
         found = run_trials(task, program, preset.budget, settings, seeds)
-        print(f"{arm:8} {jnp.mean(found['usual']):10.4f} {jnp.mean(found['longer']):20.4f}")
+        print(f"{arm:12} {jnp.mean(found['usual']):10.4f} {jnp.mean(found['longer']):20.4f}")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ class Claim(NamedTuple):
             of the arms that are controls only are chosen from, or where an arm has none, its
             highest.
         tolerance: Of the quality.
+        axes: What the quality and the score that chooses are called where they are drawn.
         shared: Name under which its cells are kept together with those of other claims on the same
             task, whose arms of the same name are the same; its own by default.
         notes: More lines for the page, from what was measured of each arm in tuning and in judging,
@@ -101,5 +102,6 @@ class Claim(NamedTuple):
     also: Mapping[str, Callable[[Measured], np.ndarray]] = {}
     equal: Callable[[Measured], np.ndarray] | None = None
     tolerance: float = 0
+    axes: tuple[str, str] = ("quality", "score")
     shared: str = ""
     notes: Callable[[Mapping[str, Measured], Mapping[str, Measured], int], list[str]] | None = None

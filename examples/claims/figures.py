@@ -1,12 +1,12 @@
 """Gains of the arms over their controls: of all claims at once, of one, and what they cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from examples.claims.claim import Arm, Claim, Measured
+from examples.claims.claim import Claim, Measured
 from examples.claims.statistics import Comparison
 
 HEIGHT = 0.28
@@ -69,31 +69,32 @@ def _in_errors(one: Comparison) -> float:
 
 
 def draw_tried(
-    arms: Mapping[str, Arm], qualities: Measured, scores: Measured, enough: float, path: Path
+    claim: Claim, qualities: Measured, scores: Measured, enough: float, path: Path
 ) -> Path:
     """Draws what every setting that was tried gains, over the quality that it costs.
 
     Args:
-        arms: Those that are controls only are drawn pale.
+        claim: Its arms that are controls only are drawn as crosses.
         qualities: By arm, `[num_settings]`.
         scores: By arm, by which one is chosen, `[num_settings]`.
         enough: The quality from which on settings are chosen.
         path: Of the figure.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     every = np.concatenate([*qualities.values()])
     # The worst settings would press all others together.
     lowest = np.quantile(every[np.isfinite(every)], 0.15)
     for arm, quality in qualities.items():
-        is_claimed = bool(arms[arm].controls)
+        is_claimed = bool(claim.arms[arm].controls)
         shape = {"marker": "o"} if is_claimed else {"marker": "x", "alpha": 0.8}
         shown = quality >= lowest
         x, y = quality[shown], scores[arm][shown]
         axes.plot(x, y, linestyle="none", markersize=7, label=arm, **shape)
     axes.axvline(enough, color="grey", linestyle=":", linewidth=1)
-    axes.set_xlabel("quality on the validation split; settings right of the line are chosen from")
-    axes.set_ylabel("validation score")
-    axes.legend(fontsize="small", frameon=False, ncols=2)
+    quality, score = claim.axes
+    axes.set_xlabel(f"{quality}; settings right of the line are chosen from")
+    axes.set_ylabel(score)
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

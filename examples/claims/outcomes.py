@@ -85,7 +85,7 @@ def _draw_tried(one: Outcome, path: Path) -> None:
         for of in (runner.qualities, runner.scores)
     )
     bar = runner.enough(claim, runner.controls_of(claim, tuned))
-    draw_tried(claim.arms, *drawn, bar, path)
+    draw_tried(claim, *drawn, bar, path)
 
 
 def told_setting(settings: Iterable[Mapping[str, float]]) -> str:

@@ -183,6 +183,7 @@ ATTACKED = Claim(
     },
     equal=lambda measured: measured["validation"],
     tolerance=0.01,
+    axes=("clean accuracy", f"accuracy on images changed by {RADIUS}"),
     shared="robustness",
 )
 
@@ -200,4 +201,5 @@ PROVED = ATTACKED._replace(
         f"changed by {PROVED_RADIUS}": lambda measured: measured["test attacked less"],
         f"changed by {RADIUS}": lambda measured: measured["test attacked"],
     },
+    axes=("clean accuracy", f"accuracy that is proved at {PROVED_RADIUS}"),
 )

@@ -89,7 +89,7 @@ def _section(one: Outcome, results: Path) -> Iterator[str]:
         yield f"![Gains of {one.label}](../{results.as_posix()}/{one.label}.png)"
         yield ""
     if claim.equal:
-        yield "All settings that were tried, on the tuning seed:"
+        yield "All settings that were tried, means over the tuning seeds, on the validation split:"
         yield ""
         yield f"![Tried of {one.label}](../{results.as_posix()}/{one.label}-tried.png)"
         yield ""
