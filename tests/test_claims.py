@@ -1,5 +1,7 @@
 """The public claims: every program can be traced, cells resume, and the statistics decide."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from examples.claims import (
     table,
     warnings,
 )
+from examples.claims import outcomes as outcomes_module
 from examples.claims.__main__ import main
 from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
@@ -381,6 +384,24 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
     rows = (tmp_path / "results" / f"{name}-full.csv").read_text().splitlines()
     assert len(rows) == 1 + len(claim.arms) * claim.several * preset.num_seeds
     assert (tmp_path / "results" / f"{name}-full.png").stat().st_size > 5000
+
+
+def test_the_page_tells_every_cell_that_is_kept(monkeypatch):
+    root = Path(__file__).parents[1]
+    kept, results = root / "examples/results/claims/cells", Path("examples/results/claims")
+    asked, read = set(), cells.read
+
+    def asking(folder, job):
+        asked.add(job.path(folder).name)
+        return read(folder, job)
+
+    monkeypatch.setattr(cells, "read", asking)
+    outcomes = [one for name in CLAIMS for one in outcomes_module.told(name, kept)]
+    assert {path.name for path in kept.iterdir()} <= asked
+    page = (root / "docs/claims.md").read_text()
+    assert table.replaced(page, table.lines_of(CLAIMS, outcomes, results)) == page
+    drawn = {root / results / f"{one.label}.png" for one in outcomes if one.comparisons}
+    assert all(path.exists() for path in drawn)
 
 
 def test_a_budget_that_a_claim_has_not_is_named(tmp_path, capsys):

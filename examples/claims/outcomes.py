@@ -1,7 +1,7 @@
 """What came of the claims: their finished cells with verdicts, all runs as CSV, and figures."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from examples.claims import runner
 from examples.claims.claim import Claim
-from examples.claims.figures import draw_gains, draw_tried
+from examples.claims.figures import draw_gains, draw_overview, draw_tried
 from examples.claims.registry import CLAIMS
 from examples.claims.runner import Finished
 from examples.claims.statistics import Comparison, compare
 
 # What tells arms apart that the table does so by name.
 UNTOLD = ("control", "none")
+OVERVIEW = "overview.png"
 
 
 class Outcome(NamedTuple):
@@ -65,6 +66,27 @@ def told(name: str, folder: Path) -> list[Outcome]:
     return [one for one in finished if one.comparisons] or finished[-1:]
 
 
+def by_arm(one: Outcome) -> Iterator[tuple[str, list[Comparison]]]:
+    """The comparisons of every arm that is judged and has a control that is."""
+    for arm in one.values:
+        own = [other for other in one.comparisons if other.arm == arm]
+        if own:
+            yield arm, own
+
+
+def with_baselines(outcomes: Iterable[Outcome]) -> Iterator[tuple[Outcome, list[Comparison]]]:
+    """Those arms whose baseline is judged, which stands first."""
+    for one in outcomes:
+        for arm, own in by_arm(one):
+            if own[0].control == one.claim.arms[arm].controls[0]:
+                yield one, own
+
+
+def hardest(own: Iterable[Comparison]) -> Comparison:
+    """The one in which an arm gains least."""
+    return min(own, key=lambda comparison: comparison.gain)
+
+
 def write_results(outcomes: Iterable[Outcome], results: Path) -> None:
     """Writes every run and every setting that was tried as CSV, and the figures."""
     outcomes = [*outcomes]
@@ -75,6 +97,11 @@ def write_results(outcomes: Iterable[Outcome], results: Path) -> None:
             draw_gains(one.claim, one.comparisons, results / f"{one.label}.png")
         if one.claim.equal:
             _draw_tried(one, results / f"{one.label}-tried.png")
+    rows = [
+        (f"{one.label}: {own[0].arm}", own[0], hardest(own))
+        for one, own in with_baselines(outcomes)
+    ]
+    draw_overview(rows, results / OVERVIEW)
     _write_tried(outcomes, results / "tried.csv")
 
 

@@ -1,12 +1,20 @@
 """The page of the claims: its tables, between two marks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from examples.claims.figures import draw_overview
-from examples.claims.outcomes import Outcome, told, told_setting, write_results
+from examples.claims.outcomes import (
+    OVERVIEW,
+    Outcome,
+    by_arm,
+    hardest,
+    told,
+    told_setting,
+    with_baselines,
+    write_results,
+)
 from examples.claims.statistics import Comparison, interval, verdict
 
 START, END = "<!-- tables: start -->", "<!-- tables: end -->"
@@ -24,13 +32,20 @@ def write(names: Iterable[str], folder: Path, page: Path, results: Path) -> None
     names = [*names]
     outcomes = [one for name in names for one in told(name, folder)]
     write_results(outcomes, results)
-    lines = [*_overview(outcomes, results), ""]
+    page.write_text(replaced(page.read_text(), lines_of(names, outcomes, results)))
+
+
+def lines_of(names: Iterable[str], outcomes: Sequence[Outcome], results: Path) -> Iterator[str]:
+    """The tables of these claims, with the figures in the folder of the results."""
+    yield from _overview(outcomes, results)
+    yield ""
     absent = [name for name in names if name not in {one.name for one in outcomes}]
     if absent:
-        lines += [f"Not judged yet: {', '.join(absent)}.", ""]
+        yield f"Not judged yet: {', '.join(absent)}."
+        yield ""
     for one in outcomes:
-        lines += [*_section(one, results), ""]
-    page.write_text(replaced(page.read_text(), lines))
+        yield from _section(one, results)
+        yield ""
 
 
 def replaced(text: str, lines: Iterable[str]) -> str:
@@ -49,25 +64,17 @@ def replaced(text: str, lines: Iterable[str]) -> str:
 def _overview(outcomes: Iterable[Outcome], results: Path) -> Iterator[str]:
     yield "| claim | preset | arm | gain over the baseline | over its strongest control | verdict |"
     yield "|---|---|---|---|---|---|"
-    drawn = []
-    for one in outcomes:
-        for arm, own in _by_arm(one):
-            if own[0].control != one.claim.arms[arm].controls[0]:
-                continue  # its baseline is not there yet
-            hardest = min(own, key=lambda comparison: comparison.gain)
-            drawn.append((f"{one.label}: {arm}", own[0], hardest))
-            yield _row(
-                one.name,
-                one.preset,
-                arm,
-                _with_error(own[0]),
-                _with_error(hardest, named=True),
-                _verdict(one, own),
-            )
-    if drawn:
-        draw_overview(drawn, results / "overview.png")
-        yield ""
-        yield f"![Gains of all claims](../{results.as_posix()}/overview.png)"
+    for one, own in with_baselines(outcomes):
+        yield _row(
+            one.name,
+            one.preset,
+            own[0].arm,
+            _with_error(own[0]),
+            _with_error(hardest(own), named=True),
+            _verdict(one, own),
+        )
+    yield ""
+    yield f"![Gains of all claims](../{results.as_posix()}/{OVERVIEW})"
 
 
 def _section(one: Outcome, results: Path) -> Iterator[str]:
@@ -123,7 +130,7 @@ def _arms(one: Outcome) -> Iterator[str]:
 def _comparisons(one: Outcome) -> Iterator[str]:
     yield _row("arm", "against", "gain and 95 % interval", "± standard error", "p", "verdict")
     yield "|" + "---|" * 6
-    for arm, own in _by_arm(one):
+    for arm, own in by_arm(one):
         for number, other in enumerate(own):
             yield _row(
                 "" if number else arm,
@@ -133,13 +140,6 @@ def _comparisons(one: Outcome) -> Iterator[str]:
                 "< 0.001" if other.p_value < 0.001 else f"{other.p_value:.3f}",
                 "" if number else f"**{_verdict(one, own)}**",
             )
-
-
-def _by_arm(one: Outcome) -> Iterator[tuple[str, list[Comparison]]]:
-    for arm in one.values:
-        own = [other for other in one.comparisons if other.arm == arm]
-        if own:
-            yield arm, own
 
 
 def _verdict(one: Outcome, own: list[Comparison]) -> str:
