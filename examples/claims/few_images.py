@@ -14,7 +14,7 @@ CAPPED = adamw(after=cap(mask=KERNELS))
 def _grid(name: str, *numbers: float) -> tuple[Setting, ...]:
     return tuple(
         {"rate": rate, "decay": 0.0, name: number}
-        for number, rate in itertools.product(numbers, (8e-3, 1.6e-2))
+        for number, rate in itertools.product(numbers, (1.6e-2, 3.2e-2))
     )
 
 
@@ -32,8 +32,8 @@ CLAIM = Claim(
             tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0} for k in (3, 4, 2, 5, 1, 0, -1, 6)),
             text="Adam",
         ),
-        "l2": Arm(Program(adamw(before=l2)), _grid("strength", 1e-3, 3e-4, 3e-3, 1e-4), text="L2"),
-        "weight decay": Arm(Program(adamw()), _grid("decay", 0.3, 0.1, 1.0, 0.03), text="AdamW"),
+        "l2": Arm(Program(adamw(before=l2)), _grid("strength", 1e-3, 3e-4, 3e-3, 6e-4), text="L2"),
+        "weight decay": Arm(Program(adamw()), _grid("decay", 0.3, 0.15, 0.5, 0.08), text="AdamW"),
         "hard cap": Arm(
             Program(CAPPED),
             _grid("bound", 2.0, 2.4, 1.7, 2.8),
@@ -52,14 +52,14 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, noise.DIGITS),
         "quick": Preset(Budget(6, 100), 3, 3, noise.DIGITS),
-        "small": Preset(Budget(8, 100), 20, 8, SMALL, num_tuning=3, first_seed=200),
+        "small": Preset(Budget(8, 100), 20, 8, SMALL, num_tuning=3, first_seed=300),
         "full": Preset(
             Budget(15, 100),
             20,
             8,
             {**noise.MNIST, "train": 50_000, "drawn": 2000},
             num_tuning=3,
-            first_seed=200,
+            first_seed=300,
         ),
     },
     also={"fits its labels": lambda measured: measured["train"]},

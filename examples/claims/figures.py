@@ -46,9 +46,12 @@ def draw_overview(rows: Sequence[tuple[str, Comparison, Comparison]], path: Path
     """
     figure, axes = plt.subplots(figsize=(8, 1.2 + HEIGHT * len(rows)), layout="constrained")
     axes.axvspan(-2, 2, color="0.93")
-    kinds = (("baseline", BASELINE), ("strongest control", CONTROL))
-    for number, (name, color) in enumerate(kinds):
-        gains = [_in_errors(row[1 + number]) for row in rows]
+    kinds = {
+        "baseline": (BASELINE, [own for _, own, _ in rows]),
+        "strongest control": (CONTROL, [hardest for *_, hardest in rows]),
+    }
+    for name, (color, comparisons) in kinds.items():
+        gains = [_in_errors(one) for one in comparisons]
         axes.plot(gains, range(len(rows)), "o", color=color, markersize=6, label=f"over its {name}")
     axes.set_xscale("symlog", linthresh=2)
     axes.set_xlim(-FAR, FAR)
@@ -91,9 +94,8 @@ def draw_tried(
         x, y = quality[shown], scores[arm][shown]
         axes.plot(x, y, linestyle="none", markersize=7, label=arm, **shape)
     axes.axvline(enough, color="grey", linestyle=":", linewidth=1)
-    quality, score = claim.axes
-    axes.set_xlabel(f"{quality}; settings right of the line are chosen from")
-    axes.set_ylabel(score)
+    axes.set_xlabel(f"{claim.axes[0]}; settings right of the line are chosen from")
+    axes.set_ylabel(claim.axes[1])
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

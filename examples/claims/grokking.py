@@ -17,6 +17,7 @@ GENERALIZED = 0.95
 # Below it, Prakash and Martin say, a layer is overfitted.
 ALARM = 2.0
 RATES = (3e-3, 1e-2)
+ADAM = tuple({"rate": 1e-3 * 2.0**k, "decay": 0.0} for k in (1, 2, 3, 0, 4, -1, -2, 5))
 WARM = {"tracking": "warm"}
 
 
@@ -50,7 +51,7 @@ def _arms() -> dict[str, Arm]:
     plain = Program(adamw(schedule=constant))
     arms = {
         "adamw": Arm(plain, _grid("decay", 1.0, 0.3, 3.0, 0.1), text="weight decay"),
-        "adam": Arm(plain, _grid("decay", 0, 0, 0, 0), text="none"),
+        "adam": Arm(plain, ADAM, text="none"),
     }
     for name, (optimizer, numbers, text) in SPECTRAL.items():
         controls = ("adamw", f"norms of {name}")

@@ -107,12 +107,10 @@ def write_results(outcomes: Iterable[Outcome], results: Path) -> None:
 
 def _draw_tried(one: Outcome, path: Path) -> None:
     claim, tuned = one.claim, one.finished.tuned
-    drawn = (
-        {arm: of(claim, cell) for arm, cell in tuned.items()}
-        for of in (runner.qualities, runner.scores)
-    )
-    bar = runner.enough(claim, runner.controls_of(claim, tuned))
-    draw_tried(claim, *drawn, bar, path)
+    qualities = {arm: runner.qualities(claim, cell) for arm, cell in tuned.items()}
+    scores = {arm: runner.scores(claim, cell) for arm, cell in tuned.items()}
+    enough = runner.enough(claim, runner.controls_of(claim, tuned))
+    draw_tried(claim, qualities, scores, enough, path)
 
 
 def told_setting(settings: Iterable[Mapping[str, float]]) -> str:
