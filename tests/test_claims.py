@@ -187,6 +187,16 @@ def test_a_program_that_fails_stops_no_other(two_arms, tmp_path, monkeypatch):
     assert "RESOURCE_EXHAUSTED" in told[0]
 
 
+def test_a_preset_scales_the_rates_of_all_grids_alone():
+    arm = CLAIMS["muon"].arms["muon"]
+    preset = CLAIMS["muon"].presets["small"]
+    scaled = runner.grid_of(arm, preset)
+    assert len(scaled) == preset.num_settings
+    for setting, own in zip(scaled, arm.grid, strict=False):
+        assert setting == {**own, "rate": preset.rate_scale * own["rate"]}
+    assert runner.grid_of(arm, CLAIMS["muon"].presets["full"]) == arm.grid
+
+
 def test_settings_are_chosen_among_those_of_equal_quality():
     claim = CLAIMS["compression"]
     grid = tuple({"rate": rate} for rate in (1.0, 2.0, 3.0))

@@ -43,6 +43,8 @@ class Preset(NamedTuple):
         num_settings: At most so many of each grid, from the first.
         task: Options of the task.
         num_tuning: Seeds on which each setting is tried.
+        rate_scale: By which all learning rates of the grids are multiplied: small networks and
+            short runs want higher ones.
         first_seed: Of the fresh ones; past those on which an earlier form of the claim was judged.
     """
 
@@ -51,6 +53,7 @@ class Preset(NamedTuple):
     num_settings: int
     task: Mapping[str, Any] = {}
     num_tuning: int = 1
+    rate_scale: float = 1
     first_seed: int = 0
 
     @property

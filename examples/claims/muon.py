@@ -107,7 +107,7 @@ CLAIM = Claim(
     presets={
         "smoke": Preset(Budget(2, 2), 2, 2, language.SMOKE),
         "quick": Preset(Budget(6, 25), 3, 3, language.QUICK),
-        "small": Preset(Budget(6, 100), 6, 6, language.SMALL),
+        "small": Preset(Budget(6, 100), 6, 6, language.SMALL, **language.ROUND),
         "full": Preset(Budget(10, 100), 8, 8),
     },
     shared="language",

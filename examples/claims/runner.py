@@ -12,7 +12,7 @@ import numpy as np
 
 from examples.claims import cells
 from examples.claims.cells import Cell, Job
-from examples.claims.claim import Claim, Preset, Setting
+from examples.claims.claim import Arm, Claim, Preset, Setting
 from examples.claims.engine import Task, run_trials
 from examples.claims.registry import CLAIMS
 
@@ -91,7 +91,7 @@ def complete(
     tuned: dict[str, Cell] = {}
     judged: dict[str, Cell] = {}
     chosen: dict[str, tuple[Setting, ...]] = {}
-    grids = {arm: each.grid[: preset.num_settings] for arm, each in claim.arms.items()}
+    grids = {arm: grid_of(each, preset) for arm, each in claim.arms.items()}
 
     def tune(arm: str) -> None:
         cell = cell_of(job(arm, "tune", grids[arm], tried)) if grids[arm] else None
@@ -127,6 +127,14 @@ def complete(
             for stage in stages:
                 stage(arm)
     return Finished(tuned, grids, chosen, judged, tuple(missing))
+
+
+def grid_of(arm: Arm, preset: Preset) -> tuple[Setting, ...]:
+    """The settings of an arm that are tried at a preset."""
+    first = arm.grid[: preset.num_settings]
+    if preset.rate_scale == 1:
+        return first
+    return tuple({**setting, "rate": preset.rate_scale * setting["rate"]} for setting in first)
 
 
 def find(name: str, preset_name: str, folder: Path) -> Finished:
