@@ -22,14 +22,12 @@ SETTINGS = {
     "cap": {"rate": 8e-3, "decay": 0.0, "strength": 0.3},
     "hard cap": {"rate": 8e-3, "decay": 0.0, "bound": 1.4},
 }
-NUM_ATTACKED = 1000
 TIMES = 5
 
 
 def judged(num_starts: int, data: dict[str, jax.Array], params: images.Params) -> Measures:
     """Accuracies after both attacks."""
-    pixels = images.scaled(data["test_images"][:NUM_ATTACKED])
-    labels = data["test_labels"][:NUM_ATTACKED]
+    pixels, labels = robustness.to_attack(data, "test")
 
     def right(changed: jax.Array) -> jax.Array:
         return jnp.argmax(images.logits_of(params, changed), axis=-1) == labels

@@ -13,13 +13,13 @@ from examples.claims import (
     compression,
     images,
     optimizers,
+    outcomes,
     robustness,
     runner,
     statistics,
     table,
     warnings,
 )
-from examples.claims import outcomes as outcomes_module
 from examples.claims.__main__ import main
 from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
@@ -406,11 +406,11 @@ def test_the_page_tells_every_cell_that_is_kept(monkeypatch):
         return read(folder, job)
 
     monkeypatch.setattr(cells, "read", asking)
-    outcomes = [one for name in CLAIMS for one in outcomes_module.told(name, kept)]
+    found = [one for name in CLAIMS for one in outcomes.told(name, kept)]
     assert {path.name for path in kept.iterdir()} <= asked
     page = (root / "docs/claims.md").read_text()
-    assert table.replaced(page, table.lines_of(CLAIMS, outcomes, results)) == page
-    drawn = {root / results / f"{one.label}.png" for one in outcomes if one.comparisons}
+    assert table.replaced(page, table.lines_of(CLAIMS, found, results)) == page
+    drawn = {root / results / f"{one.label}.png" for one in found if one.comparisons}
     assert all(path.exists() for path in drawn)
 
 

@@ -2,7 +2,7 @@
 
     python docs/tutorials/robust.py
 
-Scikit-learn's digits, a quarter of a minute on two cores. It needs the repository: the images, the
+Scikit-learn's digits, half a minute on two cores. It needs the repository: the images, the
 attack and the proof are those of `examples/claims/`.
 """
 

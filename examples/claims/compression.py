@@ -118,7 +118,9 @@ ON_TEXT = Claim(
     presets={
         "smoke": Preset(Budget(2, 2), 2, 2, {**language.SMOKE, "width": 32}),
         "quick": Preset(Budget(6, 25), 3, 3, language.QUICK),
-        "small": Preset(Budget(6, 100), 6, 6, language.SMALL, **language.ROUND),
+        "small": Preset(
+            Budget(6, 100), 6, 6, language.SMALL, rate_scale=language.RATE_SCALE, first_seed=100
+        ),
         "full": Preset(Budget(10, 100), 8, 8),
     },
     also={

@@ -129,7 +129,7 @@ ON_TEXT = Claim(
         "smoke": Preset(Budget(2, 2), 2, 2, language.SMOKE),
         "quick": Preset(Budget(6, 25), 3, 3, language.QUICK),
         "small": Preset(
-            Budget(6, 100), 12, 6, language.SMALL, **{**language.ROUND, "first_seed": 300}
+            Budget(6, 100), 12, 6, language.SMALL, rate_scale=language.RATE_SCALE, first_seed=300
         ),
         "full": Preset(Budget(10, 100), 8, 8),
     },

@@ -93,13 +93,16 @@ def _norms(rows: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
+def to_attack(data: Any, split: str) -> tuple[jax.Array, jax.Array]:
+    """Images, from 0 to 1, and labels evenly over a split: they do not come in random order."""
+    every = max(1, len(data[f"{split}_labels"]) // NUM_ATTACKED)
+    return images.scaled(data[f"{split}_images"][::every]), data[f"{split}_labels"][::every]
+
+
 def _judged(data: Any, params: images.Params) -> Measures:
     measures = images.held_out_accuracies(data, params)
     for split in ("validation", "test"):
-        # Evenly over the split: its images do not come in random order.
-        every = max(1, len(data[f"{split}_labels"]) // NUM_ATTACKED)
-        pixels = images.scaled(data[f"{split}_images"][::every])
-        labels = data[f"{split}_labels"][::every]
+        pixels, labels = to_attack(data, split)
         kinds = {"attacked": RADIUS, "attacked less": PROVED_RADIUS}
         right = {
             name: jnp.argmax(
