@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ._algebra import normalized, product, transpose
+from ._algebra import normalized, product, scale_of, transpose
 from ._stacks import anywhere, eigh, in_turn, orthonormal
 
 # Angle between a Ritz vector and its eigenvector, root mean square over the tail, as estimated from
@@ -30,6 +30,8 @@ def improve(V: jax.Array, VX: jax.Array, *, num_tail: int) -> tuple[jax.Array, .
     Also the rotation to the Ritz vectors of the tail, these, the largest value, the error of all
     that, and lambda_max before.
     """
+    scale = scale_of(VX)
+    VX = VX / scale
     S = product(VX, transpose(V))
     values, R = eigh(S)
     values, R = values[..., ::-1], transpose(R[..., ::-1])
@@ -39,8 +41,10 @@ def improve(V: jax.Array, VX: jax.Array, *, num_tail: int) -> tuple[jax.Array, .
     residuals = iterated[..., :num_tail, :] - (values[..., :num_tail, None] - shift) * U
     # The others' images have the same products with residuals as the others' residuals.
     error = _error(values, residuals, iterated[..., num_tail:, :])
-    tail = (R[..., :num_tail, :], U, values[..., 0])
-    return _orthonormal(_seeded(normalized(iterated, axis=-1))), *tail, error, S[..., 0, 0]
+    scale = scale[..., 0, 0]
+    tail = (R[..., :num_tail, :], U, scale * values[..., 0])
+    following = _orthonormal(_seeded(normalized(iterated, axis=-1)))
+    return following, *tail, error, scale * S[..., 0, 0]
 
 
 def _error(values: jax.Array, residuals: jax.Array, others: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._algebra import normalized, product, transpose
+from ._algebra import normalized, product, scale_of, transpose
 from ._eigenvalues import along, as_matrices, tall
 from ._stacks import anywhere, eigh, orthonormal
 
@@ -220,7 +220,9 @@ def _climb(
     Also what the first of V says lambda_max is, the values of the best, and their residuals,
     relative to the largest.
     """
-    S = product(transpose(V), XV) if S is None else S
+    scale = scale_of(XV)
+    XV = XV / scale
+    S = product(transpose(V), XV) if S is None else S / scale
     values, ritz = eigh(S)
     values, ritz = values[..., ::-1], ritz[..., ::-1]
     best = product(V, ritz[..., :KEPT])
@@ -231,4 +233,5 @@ def _climb(
     errors, top = jnp.linalg.norm(residuals, axis=-2), values[..., :1]
     errors = jnp.where(top > 0, errors / jnp.where(top > 0, top, 1), 0)
     span = orthonormal(jnp.concatenate(columns, axis=-1))
-    return best, span, S[..., 0, 0], values[..., :KEPT], errors
+    scale = scale[..., 0]
+    return best, span, scale[..., 0] * S[..., 0, 0], scale * values[..., :KEPT], errors

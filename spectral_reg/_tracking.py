@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _sharding as sharding
-from ._algebra import product, transpose
+from ._algebra import product, scale_of, transpose
 from ._eigenvalues import along, as_matrices, eigenvectors, gram, tall
 from ._stacks import anywhere, in_turn
 
@@ -68,6 +68,9 @@ def tracked_eigenvalues(W: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
+    scale = scale_of(X)
+    X = X / scale
+
     def sweep(state: Sweep) -> Sweep:
         V, _, count = state
         S = product(transpose(V), product(X, V))
@@ -91,7 +94,7 @@ def _track(X: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
         lambda: turned,
     )
     values, rows = _turn_neighbours(transpose(V), X)
-    return values, transpose(rows)
+    return scale[..., 0] * values, transpose(rows)
 
 
 def _is_complete(S: jax.Array, X: jax.Array) -> jax.Array:

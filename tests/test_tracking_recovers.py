@@ -104,6 +104,25 @@ def test_recovers_at_once(name, sequence):
             assert jnp.vdot(reached, gradient) / sizes > 0.99
 
 
+@pytest.mark.parametrize("scale", [1e-16, 1e-11, 1e10, 1e15])
+@pytest.mark.parametrize("name", [*METRICS, "tail"])
+def test_weights_of_any_size(name, scale):
+    # A layer that decays, or one that explodes: squares of its eigenvalues are no float32.
+    metric = METRICS.get(name, sr.spectral_metric(sr.rank_regression(0.1)))
+    tracking = "tail" if name == "tail" else "warm"
+    transformation = sr.add_spectral_penalty(metric, 1.0, tracking=tracking)
+    params = {"kernel": jnp.asarray(scale * NORMAL, jnp.float32)}
+    state, update = transformation.init(params), jax.jit(transformation.update)
+    for step in range(3):
+        moved = NORMAL + 0.02 * step * rng(step).standard_normal(SHAPE)
+        params = {"kernel": jnp.asarray(scale * moved, jnp.float32)}
+        updates, state = update(jax.tree.map(jnp.zeros_like, params), state, params)
+        value, gradient = jax.value_and_grad(metric)(jnp.asarray(moved, jnp.float32))
+        assert state.penalty == pytest.approx(float(value), rel=2e-3)
+        difference = jnp.linalg.norm(scale * updates["kernel"] - gradient)
+        assert difference < 0.1 * jnp.linalg.norm(gradient)
+
+
 def test_a_stack_recovers_where_one_of_it_jumps():
     init, update, _ = tracked(sr.log_stable_rank)
     steps = [np.stack([NORMAL, NORMAL]), np.stack([NORMAL, OTHER])]
