@@ -11,7 +11,7 @@ from examples.claims import images, language, noise
 from examples.claims.claim import Arm, Claim, Preset
 from examples.claims.engine import Budget, Measures, Program, Task
 from examples.claims.language import BLOCKS, GRID
-from examples.claims.noise import DIGITS, MNIST
+from examples.claims.noise import DIGITS, MNIST, SMALL
 from examples.claims.optimizers import adamw, penalty
 from spectral_reg._stacks import eigh  # one matrix at a time on the CPU, whatever maps over it
 
@@ -94,6 +94,7 @@ ON_IMAGES = Claim(
     presets={
         "smoke": Preset(Budget(1, 3), 2, 2, DIGITS),
         "quick": Preset(Budget(6, 100), 3, 3, DIGITS),
+        "small": Preset(Budget(8, 100), 6, 6, SMALL),
         "full": Preset(Budget(30, 100), 8, 8, MNIST),
     },
     also={
