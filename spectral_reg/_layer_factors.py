@@ -1,7 +1,8 @@
 """The factors of all layers from a metric of each: pure functions, without a state."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,22 @@ def matrix_names(values: Values) -> list[str]:
     ]
 
 
+def check_dealing(groups: Any, permute_layers: Any) -> None:
+    """Refuses groups that are no function, and what no layers can be permuted by.
+
+    Raises:
+        TypeError: If it is so.
+    """
+    if groups is not None and not callable(groups):
+        raise TypeError(
+            f"groups is {groups!r}; expected a function from the path of a matrix to a name"
+        )
+    if permute_layers is not None and not _is_key(permute_layers):
+        raise TypeError(
+            f"permute_layers is {permute_layers!r}; expected a random key: jax.random.key(0)"
+        )
+
+
 def factors_of(
     values: Values,
     ratio: Ratio,
@@ -150,7 +167,16 @@ def scaled(name: str, factor: jax.Array, axes: MatrixAxes, leaf: jax.Array) -> j
     return back
 
 
+def _is_key(key: Any) -> bool:
+    if not isinstance(key, jax.Array | np.ndarray):
+        return False
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key.ndim == 0 if is_typed else key.ndim == 1 and key.dtype == jnp.uint32
+
+
 def _numbered(labels: list[str]) -> tuple[np.ndarray, int]:
+    if odd := [label for label in labels if not isinstance(label, Hashable)]:
+        raise TypeError(f"groups gives {odd[0]!r}; expected the name of a group")
     order = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return np.array([order[label] for label in labels]), len(order)
 

@@ -12,7 +12,7 @@ from ._alpha import hill
 from ._axes_argument import Axes
 from ._by_layer_factors import by_layer_factors
 from ._hyperparameters import unpacked
-from ._layer_factors import Ratio, factors_of
+from ._layer_factors import Ratio, check_dealing, factors_of
 from ._layers import Conv
 from ._penalty import check_number
 from ._spectral_metric import Metric, spectral_metric
@@ -84,7 +84,8 @@ def scale_by_layer_spectra(
         ValueError: If ``every`` < 1, ``transition`` is negative or above ``every``, fewer than two
             layers or groups are selected, the ratio returns another shape, or as for
             :func:`layer_spectra`.
-        TypeError: As for :func:`layer_spectra`.
+        TypeError: If ``groups`` is no function to names, ``permute_layers`` no random key, or as
+            for :func:`layer_spectra`.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -107,6 +108,7 @@ def scale_by_layer_spectra(
     References:
         As for :func:`linear_ratio`.
     """
+    check_dealing(groups, permute_layers)
     deal = functools.partial(
         factors_of,
         ratio=unpacked(ratio),
@@ -168,7 +170,7 @@ def add_decayed_weights_by_spectra(
 
     Raises:
         ValueError: If the weight decay is not finite, or as for :func:`scale_by_layer_spectra`.
-        TypeError: As for :func:`layer_spectra`.
+        TypeError: As for :func:`scale_by_layer_spectra`.
 
     Example:
         >>> import jax.numpy as jnp, optax, spectral_reg as sr
@@ -193,6 +195,7 @@ def add_decayed_weights_by_spectra(
     if not callable(weight_decay):
         check_number("weight_decay", weight_decay)
 
+    check_dealing(groups, permute_layers)
     deal = functools.partial(
         factors_of,
         ratio=unpacked(ratio),

@@ -1,5 +1,7 @@
 """Learning rates and decays layer by layer, against the published formulas in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -350,3 +352,28 @@ def test_updates_keep_their_dtype():
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"permute_layers": True}, r"permute_layers is True; expected a random key"),
+        ({"permute_layers": 3}, r"permute_layers is 3; expected a random key"),
+        ({"permute_layers": jnp.arange(3)}, r"permute_layers is Array.*; expected a random key"),
+        ({"groups": "block"}, r"groups is 'block'; expected a function from the path of a matrix"),
+        ({"groups": lambda path: [path]}, r"groups gives \['fc1/kernel'\]; expected the name of"),
+    ],
+)
+@pytest.mark.parametrize("decays", [False, True])
+def test_odd_controls_are_refused(options, message, decays):
+    make = sr.scale_by_layer_spectra
+    if decays:
+        make = functools.partial(sr.add_decayed_weights_by_spectra, 0.1)
+    with pytest.raises(TypeError, match=message):
+        make(sr.linear_ratio(1, 2), **options).init(three_layers())
+
+
+@pytest.mark.parametrize("key", [jax.random.key(0), jax.random.PRNGKey(0)])
+def test_keys_of_both_kinds_permute(key):
+    scale = sr.scale_by_layer_spectra(sr.linear_ratio(1, 2), permute_layers=key)
+    scale.update(three_layers(), scale.init(three_layers()), three_layers())
