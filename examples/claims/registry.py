@@ -10,6 +10,7 @@ from examples.claims import (
     noise,
     plasticity,
     pruning,
+    raised,
     robustness,
     tails,
 )
@@ -29,4 +30,5 @@ CLAIMS = {
     "robustness-proved": robustness.PROVED,
     "few-images": few_images.CLAIM,
     "muon": muon.CLAIM,
+    "raised": raised.CLAIM,
 }
