@@ -20,7 +20,7 @@ from examples.claims import (
     table,
     warnings,
 )
-from examples.claims.__main__ import main
+from examples.claims.__main__ import PRESETS, main
 from examples.claims.engine import Budget, Program, run_trials
 from examples.claims.registry import CLAIMS
 
@@ -412,6 +412,10 @@ def test_the_page_tells_every_cell_that_is_kept(monkeypatch):
     assert table.replaced(page, table.lines_of(CLAIMS, found, results)) == page
     drawn = {root / results / f"{one.label}.png" for one in found if one.comparisons}
     assert all(path.exists() for path in drawn)
+
+
+def test_all_budgets_can_be_asked_for():
+    assert {preset for claim in CLAIMS.values() for preset in claim.presets} == set(PRESETS)
 
 
 def test_a_budget_that_a_claim_has_not_is_named(tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from examples.claims.runner import complete
 from examples.training.data import DataError
 from examples.training.memory import keep_freed
 
+PRESETS = ("smoke", "quick", "small", "long", "full")
 UNFINISHED = 3
 
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m examples.claims", description=__doc__)
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("--claim", choices=CLAIMS, action="append", help="default: all")
-    parser.add_argument("--preset", choices=("smoke", "quick", "small", "full"), default="quick")
+    parser.add_argument("--preset", choices=PRESETS, default="quick")
     parser.add_argument("--cells", type=Path, default=Path("runs/claims"), help="their folder")
     parser.add_argument("--data-dir", type=Path, help="the folder that holds mnist/")
     parser.add_argument(

@@ -66,6 +66,8 @@ CLAIM = Claim(
         "smoke": Preset(Budget(2, 2), 2, 2, language.SMOKE),
         "quick": Preset(Budget(6, 25), 3, 3, language.QUICK),
         "small": Preset(Budget(6, 100), 10, 9, language.SMALL, first_seed=400),
+        # Four times as many steps: does the gain last?
+        "long": Preset(Budget(24, 100), 5, 3, language.SMALL, rate_scale=0.7, first_seed=500),
         "full": Preset(Budget(10, 100), 8, 9, rate_scale=1 / language.RATE_SCALE),
     },
 )
