@@ -12,7 +12,7 @@ from examples.claims.runner import complete
 from examples.training.data import DataError
 from examples.training.memory import keep_freed
 
-PRESETS = ("smoke", "quick", "small", "long", "full")
+PRESETS = ("smoke", "quick", "small", "full")
 UNFINISHED = 3
 
 
