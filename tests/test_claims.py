@@ -14,6 +14,7 @@ from examples.claims import (
     images,
     optimizers,
     outcomes,
+    raised,
     robustness,
     runner,
     statistics,
@@ -366,7 +367,7 @@ def test_the_table_of_any_claim(name, tmp_path, monkeypatch):
 
         norms = ("log_stable_rank", "spectral_norm")
         watched = ("loss", "learned", "hidden", "shown", "alpha", *norms)
-        judged = ("train", "validation", "test")
+        judged = ("train", "validation", "test", "stable rank", "top")
         ranks = ("half", "quarter", "sixteenth", "rank 32", "rank 16", "rank 8")
         kinds = (*ranks, "attacked", "attacked less", "proved")
         return {
@@ -426,3 +427,32 @@ def test_a_budget_that_a_claim_has_not_is_named(tmp_path, capsys, monkeypatch):
     assert main(["run", *arguments]) == 1
     expected = "error: preset is 'small'; expected one of full for muon\n"
     assert capsys.readouterr().err == expected
+
+
+def test_pushes_go_to_the_next_block():
+    keys = jax.random.split(jax.random.key(0), 2)
+    kernel = jnp.stack([jax.random.normal(key, (8, 6)) for key in keys])
+    params = {"blocks": {"up": {"kernel": kernel}}, "head": {"kernel": jnp.ones((6, 8))}}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    settings = {"strength": jnp.float32(-0.03)}
+
+    def pushes(make):
+        transformation = make(settings)
+        return transformation.update(zeros, transformation.init(params), params)[0]
+
+    own, swapped = pushes(raised.PUSH), pushes(raised._swapped)
+    block = own["blocks"]["up"]["kernel"]
+    assert jnp.abs(block).max() > 0
+    np.testing.assert_allclose(swapped["blocks"]["up"]["kernel"], block[::-1], rtol=1e-6)
+    assert not swapped["head"]["kernel"].any()
+
+
+def test_a_raised_stable_rank_judges_blocks_only():
+    eye = jnp.eye(6)
+    params = {
+        "blocks": {"up": {"kernel": jnp.stack([eye, 2 * eye])}},
+        "head": {"kernel": jnp.ones((6, 8))},
+    }
+    measured = raised._judged(None, params)
+    assert measured["stable rank"] == pytest.approx(6.0, rel=1e-5)
+    assert measured["top"] == pytest.approx(1.5, rel=1e-5)
