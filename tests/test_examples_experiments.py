@@ -39,6 +39,7 @@ def test_learning_rate_runs_and_its_arms_share_what_they_have_in_common(tmp_path
     assert (tmp_path / "phases.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_training_dynamics_runs(tmp_path):
     record = smoke(training_dynamics, tmp_path)
     assert "random labels" in record
@@ -52,6 +53,7 @@ def test_lenet5_runs_and_starts_at_the_edge_that_the_papers_have(tmp_path):
     assert (tmp_path / "spectrum.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_explicit_penalty_runs_through_its_stages(tmp_path):
     record = smoke(explicit_penalty, tmp_path)
     assert "They do not both reach 99%" in record

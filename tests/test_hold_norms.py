@@ -68,6 +68,7 @@ def trained(kind, steps):
     return params, free, held, replay
 
 
+@pytest.mark.slow
 # The largest singular value is followed, not decomposed.
 @pytest.mark.parametrize(("kind", "tolerance"), [("frobenius", 1e-6), ("spectral", 3e-5)])
 @pytest.mark.usefixtures("promoted_types")

@@ -33,6 +33,7 @@ def run(arguments, time_limit, flags=EIGHT_DEVICES):
     return process.stdout
 
 
+@pytest.mark.slow
 def test_on_eight_devices():
     run(["-m", "pytest", "-q", "-x", "-m", "not slow", "tests/eight_devices.py"], 900)
 
