@@ -15,7 +15,7 @@ from examples.claims import language, warnings
 from examples.claims.claim import Arm, Claim, Measured, Preset
 from examples.claims.engine import Budget, Measures, Program, Settings
 from examples.claims.language import BLOCKS
-from examples.claims.optimizers import adamw, cap, constant, penalty
+from examples.claims.optimizers import adamw, cap, clipped, constant, penalty
 
 # A run is alive if it has learned more than how often each byte occurs, 3.2 nats a byte.
 ALIVE = 2.8
@@ -49,10 +49,6 @@ def _watching(before: Any = None, after: Any = None) -> Program:
         return optax.chain(WATCH, before(settings)) if before else WATCH
 
     return Program(adamw(schedule=constant, before=first, after=after))
-
-
-def _clipped(settings: Settings) -> optax.GradientTransformation:
-    return optax.clip_by_global_norm(settings["bound"])
 
 
 FLOOR = sr.hinge(sr.log_stable_rank, below=math.log(8.0))
@@ -112,7 +108,7 @@ CLAIM = Claim(
             PLAIN, _blocks("decay", DECAYS, scale=0.25), text="a quarter of the rate"
         ),
         "clipping": Arm(
-            _watching(_clipped),
+            _watching(clipped),
             _blocks("bound", (1.0, 0.3, 0.1, 0.03, 3.0)),
             text="the gradient cut",
         ),

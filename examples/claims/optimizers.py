@@ -80,6 +80,11 @@ def cap(**options: Any) -> Callable[[Settings, jax.Array], optax.GradientTransfo
     return lambda settings, key: sr.cap_spectral_norm(lambda count: settings["bound"], **options)
 
 
+def clipped(settings: Settings) -> optax.GradientTransformation:
+    """The gradient, cut to the norm of the setting `bound`."""
+    return optax.clip_by_global_norm(settings["bound"])
+
+
 def l2(settings: Settings) -> optax.GradientTransformation:
     """L2 of the setting `strength`, as a term of the loss."""
     return optax.add_decayed_weights(settings["strength"], mask=_matrices)

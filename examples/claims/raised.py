@@ -12,7 +12,7 @@ from examples.claims import language
 from examples.claims.claim import Arm, Claim, Preset, Setting
 from examples.claims.engine import Budget, Measures, Program, Settings
 from examples.claims.language import BLOCKS
-from examples.claims.optimizers import adamw, cap, penalty
+from examples.claims.optimizers import adamw, cap, clipped, penalty
 
 # A first round had AdamW at its best at the first of these, of rates from half to twice of it.
 RATES = (8e-3, 5.6e-3, 1.12e-2)
@@ -26,10 +26,6 @@ def _grid(name: str, *numbers: float, **others: float) -> tuple[Setting, ...]:
     return tuple(
         {"rate": rate, name: number, **others} for number, rate in itertools.product(numbers, RATES)
     )
-
-
-def _clipped(settings: Settings) -> optax.GradientTransformation:
-    return optax.clip_by_global_norm(settings["clip"])
 
 
 def _judged(loss_of: Any, params: Any) -> Measures:
@@ -56,13 +52,7 @@ def _swapped(settings: Settings) -> optax.GradientTransformation:
 
 def _blocks_scaled(settings: Settings, key: jax.Array) -> optax.GradientTransformation:
     del key
-
-    def scaled(updates: Any, params: Any) -> Any:
-        return jax.tree.map(
-            lambda u, is_block: u * settings["factor"] if is_block else u, updates, BLOCKS(params)
-        )
-
-    return optax.stateless(scaled)
+    return optax.masked(optax.scale(settings["factor"]), BLOCKS)
 
 
 CONTROLS = {
@@ -71,8 +61,8 @@ CONTROLS = {
         Program(adamw()), _grid("decay", 0.1)[:1], text="AdamW as the first round chose it"
     ),
     "clipping": Arm(
-        Program(adamw(before=_clipped)),
-        _grid("clip", 1.0, 0.3, 0.1, decay=0.1),
+        Program(adamw(before=clipped)),
+        _grid("bound", 1.0, 0.3, 0.1, decay=0.1),
         text="AdamW, the gradient cut",
     ),
     "blocks": Arm(
